@@ -1,0 +1,73 @@
+"""Which moments of a video to look at, and how a frame becomes a square picture. Pure arithmetic: knows nothing of files or codecs.
+
+V views, T frames per view.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from alt_ray.errors import UsageError
+
+ResizeMode = Literal["shortest", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """What a decoded clip looks like: `num_views` x `num_frames` RGB pictures of `image_size` x `image_size` pixels.
+
+    `resize_mode` "shortest" scales the shorter side to `image_size` and takes the centre; "squash" scales both sides.
+    """
+
+    num_frames: int = 8
+    num_views: int = 1
+    image_size: int = 224
+    resize_mode: ResizeMode = "shortest"
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "num_views", "image_size"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.resize_mode not in get_args(ResizeMode):
+            raise UsageError(f"resize_mode must be one of {get_args(ResizeMode)}, got {self.resize_mode!r}")
+        if self.interpolation not in get_args(Interpolation):
+            raise UsageError(f"interpolation must be one of {get_args(Interpolation)}, got {self.interpolation!r}")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """[V, T, H, W, 3], the shape of a decoded clip (uint8)."""
+        return (self.num_views, self.num_frames, self.image_size, self.image_size, 3)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_views * self.num_frames * self.image_size * self.image_size * 3
+
+
+def sample_times(start_s: float, end_s: float, num_frames: int, num_views: int = 1) -> list[list[float]]:
+    """Return the moments [V][T] in seconds at which to look at `start_s` .. `end_s`.
+
+    The span is cut into T equal segments. One view looks at the middle of each (the field's test sampling); V views
+    look at V evenly spaced moments of each segment, so that every view covers the whole span and no two coincide.
+    """
+    segment_s = (end_s - start_s) / num_frames
+    return [[start_s + (i + (v + 0.5) / num_views) * segment_s for i in range(num_frames)] for v in range(num_views)]
+
+
+def resized(width: float, height: float, spec: ClipSpec) -> tuple[int, int]:
+    """Return the (width, height) in pixels to scale a picture of the displayed size `width` x `height` to.
+
+    The longer side is rounded down, as torchvision's Resize does, so that the centre crop falls on the same pixels.
+    """
+    size = spec.image_size
+    if spec.resize_mode == "squash":
+        return size, size
+    if width <= height:
+        return size, max(size, int(size * height / width))
+    return max(size, int(size * width / height)), size
+
+
+def centre_crop(width: int, height: int, size: int) -> tuple[slice, slice]:
+    """Return the (rows, columns) of the `size` x `size` centre, rounded as torchvision's CenterCrop does."""
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return slice(top, top + size), slice(left, left + size)
