@@ -1,0 +1,213 @@
+"""Options of the commands, as checked values. Command-line flags and YAML files are made from these. Knows nothing of torch or Ray.
+
+Options mean the same in every command, so each is declared once, in a group that the commands share. The docstring under a field is
+its help text.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from alt_ray.errors import UsageError
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def _positive(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if value is not None and value <= 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Which frozen encoder, and how its tokens merge."""
+
+    encoder: str | None = None
+    """open_clip model name (ViT-B-16), or a JSON model config. With --adapter: taken from the checkpoint."""
+    pretrained: str | None = None
+    """open_clip tag (openai), a checkpoint file (.safetensors, or .pt), or "none" for random weights."""
+    merge_r: int = 0
+    """Tokens merged in each block of the encoder."""
+    merge_ratio: float = 0.0
+    """Instead of --merge-r: the share of the patch tokens that is merged away by the last block, 0 to below 1."""
+    merge_schedule: Literal["constant", "decreasing"] = "constant"
+    """How the merging is spread over the blocks."""
+    region_features: Literal["final", "value"] = "final"
+    """What regions are aligned by: the final tokens, or the value path of the last block."""
+    dtype: Dtype = "float32"
+    """Number format of the image encoder."""
+    device: Device = "auto"
+    """Where the encoder runs; auto takes a GPU if the cluster has one."""
+
+    def __post_init__(self) -> None:
+        if self.merge_r < 0:
+            raise UsageError(f"--merge-r must be 0 or more, got {self.merge_r}")
+        if not 0 <= self.merge_ratio < 1:
+            raise UsageError(f"--merge-ratio must be at least 0 and below 1, got {self.merge_ratio}")
+        if self.merge_r and self.merge_ratio:
+            raise UsageError("--merge-r and --merge-ratio say the same thing in two ways: give one of them")
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Which frames of a video are looked at, and how long decoding it may take."""
+
+    frames: int | None = None
+    """Frames per view; none: 8, or as many as the adapter was trained with."""
+    views: int = 1
+    """Clips per video, spread over the whole of it; their scores are averaged."""
+    decode_limit_s: float = 60.0
+    """Seconds after which decoding one video is given up (it becomes a failure: timeout)."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "frames", "views", "decode_limit_s")
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where the job runs and what it may use."""
+
+    address: str | None = None
+    """Address of a Ray cluster (auto, ray://...); none: RAY_ADDRESS, or else a Ray of its own on this machine."""
+    num_actors: int | None = None
+    """Processes that run the encoder; none: as many as the cluster's GPUs, or CPUs, allow."""
+    gpus_per_actor: float | None = None
+    """GPUs (or a share of one) for each of them; 0 on CPUs; none: 1 with a GPU."""
+    num_decoders: int | None = None
+    """Processes that decode videos; none: as many as the CPUs allow."""
+    batch_clips: int = 16
+    """Clips that the encoder takes at once."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "num_actors", "num_decoders", "batch_clips")
+        if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
+            raise UsageError(f"--gpus-per-actor must be 0 or more, got {self.gpus_per_actor}")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is said on the way."""
+
+    quiet: bool = False
+    """Say nothing but errors."""
+    json: bool = False
+    """End standard output with one line of JSON: the summary."""
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """Which videos."""
+
+    root: str | None = None
+    """Folder that relative paths in a manifest start from; none: the manifest's own."""
+    limit: int | None = None
+    """Take the first N inputs only."""
+    max_failed: float = 0.5
+    """Share of the inputs that may fail before the whole command counts as failed (exit status 1)."""
+    retry_failed: bool = False
+    """Try again what failed in earlier runs into the same --out."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "limit")
+        if not 0 <= self.max_failed <= 1:
+            raise UsageError(f"--max-failed is a share from 0 to 1, got {self.max_failed}")
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Label videos: one row of labels, or of failure, for each.
+
+    A second run into the same --out does only what is missing. The same options can stand in a YAML file (--config).
+    """
+
+    source: Annotated[Positional[str], arg(metavar="SOURCE")]
+    """Folder, glob, one video, or manifest (.csv .tsv .jsonl .parquet .txt)."""
+    out: str
+    """Folder of the results; a second run with the same one does only what is missing."""
+    labels: str | None = None
+    """Label names: a file, or a list with commas. With --adapter: those of its training, unless given."""
+    template: str | None = None
+    """Text around a label: photo, video, bare, or any text with one {}. Default: photo, or the adapter's."""
+    adapter: str | None = None
+    """Checkpoint folder of a trained adapter; none: frozen CLIP, zero-shot."""
+    corpus: str | None = None
+    """Entity corpus (.jsonl, .csv, .txt); none: the one that comes with this package, or the adapter's."""
+    temperature: float | None = None
+    """Alignment temperature; none: the adapter's."""
+    top_labels: int = 5
+    """Labels kept per video."""
+    top_entities: int = 10
+    """Entities kept per video."""
+    seed: int = 0
+    """Seed of random weights (--pretrained none)."""
+    config: str | None = None
+    """YAML file with any of these options, such as `frames: 16`; flags win over it."""
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    inputs: InputOptions = field(default_factory=InputOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+
+    def __post_init__(self) -> None:
+        _positive(self, "temperature", "top_labels", "top_entities")
+        if self.adapter is None and self.encoder.encoder is None:
+            raise UsageError("name an encoder, such as --encoder ViT-B-16 --pretrained openai, or a trained --adapter")
+        if self.adapter is None and self.encoder.pretrained is None:
+            raise UsageError(
+                f"--encoder {self.encoder.encoder} has no weights: name them (--pretrained openai, or a file), "
+                "or say --pretrained none to run it with random weights, whose labels mean nothing"
+            )
+        if self.adapter is None and self.labels is None:
+            raise UsageError("say what to look for: --labels FILE, or --labels 'walking,running,playing guitar'")
+
+
+@dataclass(frozen=True)
+class CostOptions:
+    """What `alt-ray cost` counts. One multiply-add counts as one, as in the papers of the field."""
+
+    encoder: str = "ViT-B-16"
+    """open_clip model name, or a JSON model config."""
+    merge_r: int = 0
+    """Tokens merged in each block of the encoder."""
+    merge_ratio: float = 0.0
+    """Instead of --merge-r: the share of the patch tokens that is merged away by the last block."""
+    merge_schedule: Literal["constant", "decreasing"] = "constant"
+    """How the merging is spread over the blocks."""
+    region_features: Literal["final", "value"] = "final"
+    """What regions are aligned by."""
+    frames: int = 8
+    """Frames per view."""
+    views: int = 1
+    """Views per video."""
+    entities: int = 0
+    """Entities in the corpus, for the cost of the alignment; 0 leaves it out, as the paper's figures do."""
+    adapter: bool = True
+    """Count the adapter, or (--no-adapter) frozen CLIP alone."""
+    json: bool = False
+    """End standard output with one line of JSON."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Options of `alt-ray doctor`."""
+
+    json: bool = False
+    """Print everything as one line of JSON."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Options of `alt-ray demo`."""
+
+    out: str = "demo"
+    """Folder for the videos and the results."""
+    no_browser: bool = False
+    """Don't open anything in a browser."""
+    quiet: bool = False
+    """Say nothing but errors."""
+    json: bool = False
+    """End standard output with one line of JSON: the summary."""

@@ -1,0 +1,73 @@
+"""The Ray that a job runs on: joined or started, kept quiet, left as it was found. Knows nothing of labels."""
+
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import ray
+from ray.data import DataContext
+
+from alt_ray.errors import JobError
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[dict[str, float]]:
+    """Give the resources of a Ray cluster ({"CPU": 8.0, ...}): the one that this process is in, the one at `address` or
+    RAY_ADDRESS, or a new one on this machine, which ends with the block.
+
+    Raises JobError if the cluster can't be reached.
+    """
+    _be_quiet()
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        where = address or os.environ.get("RAY_ADDRESS") or "local"
+        # Ray logs an error about how Ray Data itself starts its actors, in every job; and a line about this setting.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        try:
+            with _silent_stderr():
+                ray.init(
+                    address=where,
+                    logging_level="ERROR",
+                    log_to_driver=False,
+                    include_dashboard=False if where == "local" else None,
+                )
+        except (ConnectionError, RuntimeError, ValueError) as exc:
+            raise JobError(f"no Ray cluster at {where}: {exc}") from exc
+    try:
+        yield ray.cluster_resources()
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send what native code writes to standard error to nowhere; Python's exceptions still come through."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _be_quiet() -> None:
+    """One progress line of ours instead of Ray's blocks of them."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+
+
+def versions() -> dict[str, str]:
+    """What the driver runs, by name; read from what is installed, without importing it."""
+    names = ("torch", "open_clip_torch", "ray", "av", "pyarrow", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,182 @@
+"""The model as a worker holds it: prepared once per job, built from that, fed with frames, answering in rows. Knows nothing of Ray or files.
+
+What a text tower has to do (labels, entities) is done once per job and handed to every worker, since it takes longer than
+everything else that a worker does before its first clip.
+
+B clips, V views, T frames, H x W pixels, C labels, K entities, D embedding dim, n entries kept.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from alt_ray.engine.request import ModelRequest, PreparedModel
+from alt_ray.errors import CheckpointError, UsageError
+from alt_ray.models.alt import AltModel
+from alt_ray.models.checkpoint import Checkpoint, encoder_of, load_checkpoint
+from alt_ray.models.encoder import RegionEncoder, load_encoder
+from alt_ray.models.text import label_embeddings
+
+DEFAULT_FRAMES = 8
+DEFAULT_TEMPLATE = "photo"
+
+# Frames that the encoder sees at once on a CPU. More only pushes activations out of the caches: ViT-S-32 made 57 images/s
+# with 32 of them and 42 with 64.
+CPU_FRAMES_PER_BATCH = 32
+# Entities of a view that are carried into the average over views; the shares beyond are too small to matter.
+ENTITIES_PER_VIEW = 64
+
+
+def prepare_model(request: ModelRequest) -> PreparedModel:
+    """Load the model once, embed labels and entities, and take the digests. Raises ModelError, CheckpointError, UsageError."""
+    torch.set_num_threads(max(request.num_threads, 1))
+    checkpoint = _checkpoint(request)
+    encoder = _encoder(request, checkpoint)
+    if checkpoint is None:
+        if request.labels is None or request.corpus is None:
+            raise UsageError("without an adapter, labels and a corpus are needed")
+        labels, template = request.labels, request.template or DEFAULT_TEMPLATE
+        names = tuple(entity.name for entity in request.corpus.entities)
+        categories = tuple(entity.category for entity in request.corpus.entities)
+        entities_KD, corpus_digest = encoder.encode_text(request.corpus.texts()), request.corpus.digest
+        temperature, num_frames = None, request.num_frames or DEFAULT_FRAMES
+    else:
+        config = checkpoint.config
+        labels, template = request.labels or config.labels, request.template or config.template
+        names = config.entity_names
+        categories = config.entity_categories or ("",) * len(names)
+        entities_KD, corpus_digest = checkpoint.entities, config.corpus_digest
+        temperature = request.temperature or config.alignment.temperature
+        num_frames = request.num_frames or int(config.sampling.get("frames", DEFAULT_FRAMES))
+    identity = {
+        "encoder": encoder.name,
+        "pretrained": encoder.pretrained,
+        "weights_digest": encoder.weights_digest,
+        "merge_schedule": list(encoder.merge_schedule),
+        "region_features": encoder.region_features,
+        "dtype": request.encoder.dtype,
+        "adapter_digest": _adapter_digest(checkpoint),
+        "temperature": temperature,
+        "labels": list(labels),
+        "template": template,
+        "corpus_digest": corpus_digest,
+        "top_labels": request.top_labels,
+        "top_entities": request.top_entities,
+        "frames": num_frames,
+    }
+    return PreparedModel(
+        labels=labels,
+        entity_names=names,
+        entity_categories=categories,
+        labels_CD=label_embeddings(encoder, labels, template).float().cpu().numpy(),
+        entities_KD=entities_KD.float().cpu().numpy(),
+        dim=encoder.dim,
+        num_frames=num_frames,
+        image_size=encoder.image_size,
+        resize_mode=encoder.resize_mode,
+        interpolation=encoder.interpolation,
+        identity=identity,
+    )
+
+
+def build_model(request: ModelRequest, prepared: PreparedModel) -> AltModel:
+    """Build the model on the worker's device, with the labels and entities of `prepared`."""
+    torch.set_num_threads(max(request.num_threads, 1))  # Ray sets it by the CPUs of the actor, which are only shares here
+    checkpoint = _checkpoint(request)
+    encoder = _encoder(request, checkpoint)
+    labels_CD, entities_KD = torch.tensor(prepared.labels_CD), torch.tensor(prepared.entities_KD)
+    shown = {
+        "num_top_entities": max(request.top_entities, ENTITIES_PER_VIEW),
+        "frames_per_batch": CPU_FRAMES_PER_BATCH if request.device == "cpu" else None,
+    }
+    if checkpoint is None:
+        model = AltModel(encoder, entities_KD, labels_CD, **shown).eval().to(request.device)
+    else:
+        model = checkpoint.model(encoder, **shown)
+        if request.temperature is not None:
+            model.alignment = replace(model.alignment, temperature=request.temperature)
+        model.set_labels(labels_CD)
+    return model
+
+
+@torch.inference_mode()
+def label_clips(
+    model: AltModel, frames_BVTHW3: np.ndarray, request: ModelRequest, prepared: PreparedModel
+) -> dict[str, Any]:
+    """Return the columns label, score, top_labels, entities, embedding, model_digest for B clips, and is_finite [B] (bool).
+
+    Views are averaged: the probabilities of the labels, the shares of the entities, the embeddings (normalised again).
+    """
+    assert model.encoder is not None
+    B, V, T = frames_BVTHW3.shape[:3]
+    frames = torch.tensor(frames_BVTHW3).flatten(0, 2)  # a copy: what comes from Ray is read-only shared memory
+    output = model(model.encoder.normalise(frames).unflatten(0, (B * V, T)))
+    scores_BC = output.logits.float().softmax(-1).unflatten(0, (B, V)).mean(1)
+    embedding_BD = torch.nn.functional.normalize(output.embedding.float().unflatten(0, (B, V)).mean(1), dim=-1)
+    shares_BK = torch.zeros(B, len(prepared.entity_names), device=scores_BC.device)
+    shares_BK.scatter_add_(1, output.entity_index.reshape(B, -1), output.entity_weight.reshape(B, -1).float() / V)
+    score_Bn, label_Bn = scores_BC.topk(min(request.top_labels, scores_BC.shape[1]))
+    weight_Bn, entity_Bn = shares_BK.topk(min(request.top_entities, shares_BK.shape[1]))
+    is_finite_B = torch.isfinite(scores_BC).all(-1) & torch.isfinite(embedding_BD).all(-1)
+    top_labels = [
+        [{"label": prepared.labels[i], "score": score} for i, score in zip(indices, scores, strict=True)]
+        for indices, scores in zip(label_Bn.tolist(), score_Bn.tolist(), strict=True)
+    ]
+    entities = [
+        [
+            {"name": prepared.entity_names[i], "category": prepared.entity_categories[i], "weight": weight}
+            for i, weight in zip(indices, weights, strict=True)
+            if weight > 0
+        ]
+        for indices, weights in zip(entity_Bn.tolist(), weight_Bn.tolist(), strict=True)
+    ]
+    return {
+        "label": [labels[0]["label"] for labels in top_labels],
+        "score": [labels[0]["score"] for labels in top_labels],
+        "top_labels": top_labels,
+        "entities": entities,
+        "embedding": list(embedding_BD.cpu().numpy()),
+        "model_digest": [prepared.model_digest] * B,
+        "is_finite": is_finite_B.cpu().numpy(),
+    }
+
+
+def _checkpoint(request: ModelRequest) -> Checkpoint | None:
+    if request.adapter is None:
+        return None
+    corpus_digest = request.corpus.digest if request.corpus else None
+    return load_checkpoint(request.adapter, corpus_digest=corpus_digest, device=request.device)
+
+
+def _encoder(request: ModelRequest, checkpoint: Checkpoint | None) -> RegionEncoder:
+    options = request.encoder
+    if checkpoint is not None:
+        record = checkpoint.config.encoder
+        if options.encoder not in (None, record.name):
+            raise CheckpointError(f"--adapter {request.adapter} was trained with {record.name}, not {options.encoder}")
+        return encoder_of(record, pretrained=options.pretrained, device=request.device, dtype=options.dtype)
+    assert options.encoder is not None
+    return load_encoder(
+        options.encoder,
+        options.pretrained,
+        merge_ratio=options.merge_ratio,
+        merge_r=options.merge_r,
+        schedule=options.merge_schedule,
+        region_features=options.region_features,
+        device=request.device,
+        dtype=options.dtype,
+        seed=request.seed,
+    )
+
+
+def _adapter_digest(checkpoint: Checkpoint | None) -> str | None:
+    if checkpoint is None:
+        return None
+    digest = hashlib.sha256(json.dumps(asdict(checkpoint.config.adapter), sort_keys=True).encode())
+    for name, tensor in sorted(checkpoint.adapter.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return "sha256:" + digest.hexdigest()

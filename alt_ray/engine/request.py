@@ -1,0 +1,54 @@
+"""What the driver and its workers tell each other about the model, as plain values. Knows nothing of torch, so the driver stays light.
+
+C labels, K entities, D embedding dim.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from alt_ray.config import EncoderOptions
+from alt_ray.corpus.entities import Corpus
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """What the user asked of the model. None means: the adapter's, or else the default."""
+
+    encoder: EncoderOptions
+    device: str
+    labels: tuple[str, ...] | None = None
+    template: str | None = None
+    corpus: Corpus | None = None
+    adapter: str | None = None
+    temperature: float | None = None
+    num_frames: int | None = None
+    top_labels: int = 5
+    top_entities: int = 10
+    num_threads: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """What a job needs to know of its model, complete: names, text embeddings, shapes, digests. Arrays are float32."""
+
+    labels: tuple[str, ...]
+    entity_names: tuple[str, ...]
+    entity_categories: tuple[str, ...]
+    labels_CD: np.ndarray
+    entities_KD: np.ndarray
+    dim: int
+    num_frames: int
+    image_size: int
+    resize_mode: str
+    interpolation: str
+    identity: dict[str, Any]  # what results depend on, as JSON: two runs with the same one may share a folder
+
+    @property
+    def model_digest(self) -> str:
+        """Tells results of different models, labels or corpora apart."""
+        return "sha256:" + hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""How many workers of which size a job gets on a cluster. Pure arithmetic: asks nobody, so that it can be tested as such.
+
+On a GPU cluster the encoder has the GPUs and decoding has the CPUs. On CPUs both want the same cores, and which of them needs more
+isn't known before the videos are: each gets enough processes to use every core, the operating system divides the time, and Ray's
+backpressure stops the faster one. Ray's own CPU numbers are therefore only shares that add up to what there is.
+"""
+
+from dataclasses import dataclass
+
+from alt_ray.config import ClusterOptions, Device
+from alt_ray.errors import UsageError
+
+# Shares of a core on a CPU-only cluster: a decoder's own process waits for its child, and the encoder is the usual limit.
+DECODER_SHARE, ENCODER_SHARE = 0.3, 0.6
+# Beyond this many threads one encoder gains little, and a further encoder process gains nearly all.
+MAX_THREADS_PER_ENCODER = 8
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Workers of a job: decoders and encoders, with what Ray is told that each needs."""
+
+    num_decoders: int
+    decoder_cpus: float
+    num_encoders: int
+    encoder_cpus: float
+    encoder_gpus: float
+    encoder_threads: int
+    device: str
+
+
+def plan_resources(cpus: float, gpus: float, options: ClusterOptions, device: Device = "auto") -> Resources:
+    """Divide a cluster of `cpus` and `gpus`. Raises UsageError for what can never fit, which Ray would wait for for ever."""
+    if cpus < 1:
+        raise UsageError(f"the cluster has {cpus:g} CPUs; decoding needs at least 1")
+    if device == "cuda" and not gpus:
+        raise UsageError("--device cuda, but the cluster has no GPU; --device cpu runs without")
+    wants_gpu = gpus > 0 and device != "cpu" and options.gpus_per_actor != 0
+    if not wants_gpu:
+        if options.gpus_per_actor:
+            raise UsageError(f"--gpus-per-actor {options.gpus_per_actor:g}, but the job has no GPU to use (cluster: {gpus:g})")
+        return _on_cpus(cpus, options)
+    return _on_gpus(cpus, gpus, options)
+
+
+def _on_cpus(cpus: float, options: ClusterOptions) -> Resources:
+    num_encoders = options.num_actors or max(1, int(cpus) // MAX_THREADS_PER_ENCODER)
+    num_decoders = options.num_decoders or max(1, int(cpus))
+    return Resources(
+        num_decoders=num_decoders,
+        decoder_cpus=round(DECODER_SHARE * cpus / num_decoders, 4),
+        num_encoders=num_encoders,
+        encoder_cpus=round(ENCODER_SHARE * cpus / num_encoders, 4),
+        encoder_gpus=0.0,
+        encoder_threads=max(1, int(cpus) // num_encoders),
+        device="cpu",
+    )
+
+
+def _on_gpus(cpus: float, gpus: float, options: ClusterOptions) -> Resources:
+    per_actor = options.gpus_per_actor or 1.0
+    # Ray packs fractions within one GPU and gives several only in whole numbers.
+    most = int(gpus) * int(1 / per_actor) if per_actor <= 1 else int(gpus / per_actor)
+    num_encoders = options.num_actors or most
+    if num_encoders > most:
+        raise UsageError(f"{num_encoders} actors of {per_actor:g} GPU each do not fit on {gpus:g} GPUs; at most {most} do")
+    encoder_cpus = min(1.0, cpus / (2 * num_encoders))
+    num_decoders = options.num_decoders or max(1, int(cpus - num_encoders * encoder_cpus))
+    return Resources(
+        num_decoders=num_decoders,
+        decoder_cpus=round(min(1.0, (cpus - num_encoders * encoder_cpus) / num_decoders), 4),
+        num_encoders=num_encoders,
+        encoder_cpus=round(encoder_cpus, 4),
+        encoder_gpus=per_actor,
+        encoder_threads=1,
+        device="cuda",
+    )

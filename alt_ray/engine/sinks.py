@@ -1,0 +1,225 @@
+"""Where results go: Parquet parts that appear whole or not at all, and the record of a run. Knows nothing of Ray or of models.
+
+Rows are written to a temporary name and published by renaming (on an object store: by a copy on the server), by one process alone.
+What is published is done; what is not has never been. So whatever is killed when, a second run finds each input either finished
+or not begun.
+"""
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+from pyarrow import fs as arrow_fs
+
+from alt_ray.errors import JobError, UsageError
+from alt_ray.schema import FORMAT_VERSION, failure_schema
+from alt_ray.video.sources import remote_errors, resolve
+from alt_ray.video.uris import canonical_uri, local_path
+
+# Between two commits: a part for each would be many small files, and what lies between them is lost when the driver is killed.
+# Growing with the run bounds both: at most a fiftieth of the work so far, at most a minute.
+MIN_COMMIT_S, MAX_COMMIT_S, COMMIT_SHARE = 3.0, 60.0, 0.02
+MAX_BUFFERED_ROWS = 20_000
+
+LABELS, FAILURES, RUN_FILE, TEMPORARY, LOCK_FILE = "labels", "failures", "run.json", "_temporary", "lock"
+
+
+class OutputFolder:
+    """A folder of results, local or on an object store. Raises UsageError if it can't be used."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = canonical_uri(uri)
+        try:
+            location = resolve(self.uri)
+            self.filesystem: arrow_fs.FileSystem = location.filesystem
+            self.path = location.path.rstrip("/")
+            for name in (LABELS, FAILURES, TEMPORARY):
+                self.filesystem.create_dir(f"{self.path}/{name}", recursive=True)
+        except remote_errors() as exc:
+            raise UsageError(f"--out {uri} can't be used: {exc}") from exc
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out of the folder until the block ends, or this process however it ends, and clear away what a
+        killed run left unpublished. On an object store nothing is locked: don't run two jobs into one folder there.
+
+        Raises UsageError if another run is in it.
+        """
+        path = local_path(self.uri)
+        if path is None:
+            self._clean()
+            yield
+            return
+        import fcntl
+
+        with open(f"{path}/{TEMPORARY}/{LOCK_FILE}", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise UsageError(f"another run is writing to {self.uri}; wait for it, or choose another --out") from exc
+            self._clean()
+            yield
+
+    def _clean(self) -> None:
+        for info in self.filesystem.get_file_info(arrow_fs.FileSelector(f"{self.path}/{TEMPORARY}")):
+            if info.base_name != LOCK_FILE:
+                self.filesystem.delete_file(info.path)
+
+    def parts(self, name: str) -> list[str]:
+        """Paths of the published parts of `name`, LABELS or FAILURES."""
+        infos = self.filesystem.get_file_info(arrow_fs.FileSelector(f"{self.path}/{name}", allow_not_found=True))
+        return sorted(info.path for info in infos if info.extension == "parquet")
+
+    def ids(self, name: str) -> pa.Array:
+        """The video ids in the published parts of `name`. Raises JobError for a part that can't be read."""
+        chunks = []
+        for part in self.parts(name):
+            try:
+                chunks += pq.read_table(part, columns=["video_id"], filesystem=self.filesystem)["video_id"].chunks
+            except (OSError, ValueError) as exc:
+                raise JobError(f"{part} can't be read ({exc}); delete it, and its videos are done again") from exc
+        return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
+
+    def published(self, inputs: pa.ChunkedArray) -> "Published":
+        """What is published of the inputs with these video ids."""
+        labels, failures = self.ids(LABELS), self.ids(FAILURES)
+        errors = pads.dataset(self.parts(FAILURES), schema=failure_schema(), filesystem=self.filesystem).to_table()
+        errors = errors.filter(pc.is_in(errors["video_id"], value_set=inputs.combine_chunks()))["error"]
+        everything = pa.concat_arrays([labels, failures])
+        return Published(
+            is_done=pc.is_in(inputs, value_set=everything),
+            labelled=pc.sum(pc.is_in(inputs, value_set=labels)).as_py() or 0,
+            failures={row["values"]: row["counts"] for row in pc.value_counts(errors).to_pylist()},
+            num_twice=len(everything) - pc.count_distinct(everything).as_py(),
+        )
+
+    def publish(self, table: pa.Table, name: str) -> None:
+        """Write one part. Readers see all of it or none."""
+        file = f"part-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:12]}.parquet"
+        temporary = f"{self.path}/{TEMPORARY}/{file}"
+        try:
+            pq.write_table(table, temporary, filesystem=self.filesystem, compression="zstd")
+            self.filesystem.move(temporary, f"{self.path}/{name}/{file}")
+        except OSError as exc:
+            raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
+
+    def forget_failures(self) -> int:
+        """Unpublish every failure, so that those inputs count as not begun, and return their number."""
+        number = len(self.ids(FAILURES))
+        for part in self.parts(FAILURES):
+            self.filesystem.delete_file(part)
+        return number
+
+    def read_run(self) -> dict[str, Any] | None:
+        """The record of the last run, None before the first. Raises UsageError for one of a newer version or a broken one."""
+        try:
+            with self.filesystem.open_input_stream(f"{self.path}/{RUN_FILE}") as file:
+                record = json.loads(file.read())
+        except FileNotFoundError:
+            return None
+        except ValueError as exc:
+            raise UsageError(f"{self.uri}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
+        version = record.get("format_version")
+        if version != FORMAT_VERSION:
+            raise UsageError(
+                f"{self.uri} has format {version}, this version reads {FORMAT_VERSION}; it was written by alt_ray {record.get('alt_ray_version')}"
+            )
+        return record
+
+    def write_run(self, record: dict[str, Any]) -> None:
+        temporary = f"{self.path}/{TEMPORARY}/{RUN_FILE}"
+        with self.filesystem.open_output_stream(temporary) as file:
+            file.write(json.dumps({"format_version": FORMAT_VERSION, **record}, indent=2, ensure_ascii=False).encode())
+        self.filesystem.move(temporary, f"{self.path}/{RUN_FILE}")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is published of a run's inputs. `is_done` is a mask over them; `failures` counts by error."""
+
+    is_done: pa.ChunkedArray
+    labelled: int
+    failures: dict[str, int]
+    num_twice: int  # ids in the folder that stand there more than once: never, unless two runs wrote at the same time
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+    @property
+    def num_done(self) -> int:
+        return self.labelled + self.failed
+
+
+class ResultWriter:
+    """Collects results and publishes them in parts, labels and failures apart, every few seconds. A block's context."""
+
+    def __init__(self, folder: OutputFolder, labels: pa.Schema) -> None:
+        self.folder = folder
+        self.schemas = {LABELS: labels, FAILURES: failure_schema()}
+        self.labelled = 0
+        self.failed = 0
+        self._buffer: list[pa.Table] = []
+        self._num_buffered = 0
+        self._started_s = self._committed_s = time.monotonic()
+
+    def add(self, results: pa.Table) -> tuple[int, int]:
+        """Take rows of schema.result_schema, and return how many of them are labels and failures."""
+        failed = results.num_rows - results["error"].null_count
+        self._buffer.append(results)
+        self._num_buffered += results.num_rows
+        now_s = time.monotonic()
+        interval_s = min(max(MIN_COMMIT_S, COMMIT_SHARE * (now_s - self._started_s)), MAX_COMMIT_S)
+        if self._num_buffered >= MAX_BUFFERED_ROWS or now_s - self._committed_s >= interval_s:
+            self.commit()
+        return results.num_rows - failed, failed
+
+    def commit(self) -> None:
+        """Publish what was collected."""
+        if self._num_buffered:
+            results = pa.concat_tables(self._buffer)
+            is_label = pc.is_null(results["error"])
+            for name, mask in ((LABELS, is_label), (FAILURES, pc.invert(is_label))):
+                rows = results.filter(mask).select(self.schemas[name].names)
+                if rows.num_rows:
+                    self.folder.publish(rows.cast(self.schemas[name]), name)
+            labelled = pc.sum(is_label).as_py() or 0
+            self.labelled += labelled
+            self.failed += results.num_rows - labelled
+        self._buffer, self._num_buffered = [], 0
+        self._committed_s = time.monotonic()
+
+    def __enter__(self) -> "ResultWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Whatever ended the block, what was finished is worth keeping; but a full disk must not hide why we got here.
+        with contextlib.suppress(JobError) if kind else contextlib.nullcontext():
+            self.commit()
+
+
+def refuse_other_settings(recorded: dict[str, Any], settings: dict[str, Any], where: str) -> None:
+    """Raise UsageError if a folder holds results of other settings, and say which differ."""
+    names = sorted(set(recorded) | set(settings))
+    differences = [
+        f"  {name}: {_short(recorded.get(name))} there, {_short(settings.get(name))} now"
+        for name in names
+        if recorded.get(name) != settings.get(name)
+    ]
+    if differences:
+        raise UsageError(
+            f"{where} holds results of other settings; choose another --out, or give the same:\n" + "\n".join(differences)
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,114 @@
+"""Align regions with entities: every region chooses one, and a frame's choices make its query. Knows no entity's name.
+
+Two ways to the same result. `align` is the paper's formula, dense over all K entities. `entity_queries` takes a
+shortcut wherever no gradient can flow: A_hat is one-hot there, so A_hat S is a look-up in S, and frames are taken
+in chunks, so that K = 20,000 costs no more memory than K = 200. As regions and entities are frozen, training takes
+it too; the straight-through gradient matters to whoever makes one of them learnable.
+
+Legend: B clips, T frames, R tokens of a frame (index 0 the class token, then the regions), K entities, D joint
+dimension.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from alt_ray.errors import ModelError
+from alt_ray.models.configs import AlignmentConfig
+
+__all__ = ["AlignmentConfig", "align", "entity_queries", "entity_shares", "top_entities"]
+
+CHUNK_ELEMENTS = 2**24  # similarities held at once by the look-up path: 64 MiB in float32
+
+
+def align(
+    tokens_BTRD: Tensor,
+    entities_KD: Tensor,
+    config: AlignmentConfig,
+    *,
+    training: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return A_hat [B, T, R, K] (any leading dimensions), the weight of each entity in each token, rows summing to 1.
+
+    Tokens need no normalisation, entities are L2-normalised. Hard: one-hot in value, with the gradient of the softmax.
+    Noise comes from `generator` (the global one if None), in training only.
+    Source: ALT (arXiv 2311.15619), A = GumbelSoftmax(cos / tau), A_hat = onehot(argmax A) + A - stopgrad(A).
+    """
+    logits = _logits(tokens_BTRD, entities_KD, config, training, generator)
+    soft = logits.softmax(-1)
+    if not config.hard:
+        return soft
+    one_hot = torch.zeros_like(soft).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+    # In this order the value is exactly one-hot: x - x is 0, while (1 + x) - x need not be 1.
+    return one_hot + (soft - soft.detach())
+
+
+def entity_queries(
+    tokens_BTRD: Tensor,
+    entities_KD: Tensor,
+    config: AlignmentConfig,
+    *,
+    sizes_BTR: Tensor | None = None,
+    training: bool = False,
+    generator: torch.Generator | None = None,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> tuple[Tensor, Tensor]:
+    """Return (pool_i(A_hat S) [B, T, D] in float32, the entity that each token chose [B, T, R]).
+
+    `sizes` (patches per token) are needed by pooling "size" alone. Equals the formula with `align`; see the module's
+    docstring for what it saves. Source: ALT (arXiv 2311.15619), q_t before its MLP.
+    """
+    first = 0 if config.class_token else 1
+    weights_BTR = torch.ones(tokens_BTRD.shape[:-1], device=tokens_BTRD.device)
+    if config.pooling == "size":
+        if sizes_BTR is None:
+            raise ModelError("alignment pooling 'size' needs sizes_BTR, the number of patches in each token")
+        weights_BTR = sizes_BTR.to(weights_BTR)
+    weights_BTR = torch.cat([torch.zeros_like(weights_BTR[..., :first]), weights_BTR[..., first:]], dim=-1)
+    weights_BTR = weights_BTR / weights_BTR.sum(-1, keepdim=True)
+
+    tokens_FRD, weights_FR = tokens_BTRD.flatten(0, 1), weights_BTR.flatten(0, 1)
+    entities_KD = entities_KD.float()
+    learns = torch.is_grad_enabled() and (tokens_BTRD.requires_grad or entities_KD.requires_grad)
+    frames = max(1, chunk_elements // (tokens_FRD.shape[1] * len(entities_KD)))
+    queries, choices = [], []
+    for tokens, weights in zip(tokens_FRD.split(frames), weights_FR.split(frames), strict=True):
+        if learns or not config.hard:
+            A_hat = align(tokens, entities_KD, config, training=training, generator=generator)
+            chosen, embeddings = A_hat.argmax(-1), A_hat @ entities_KD
+        else:
+            chosen = _logits(tokens, entities_KD, config, training, generator).argmax(-1)
+            embeddings = entities_KD[chosen]
+        queries.append(torch.einsum("frd,fr->fd", embeddings, weights))
+        choices.append(chosen)
+    B, T = tokens_BTRD.shape[:2]
+    return torch.cat(queries).unflatten(0, (B, T)), torch.cat(choices).unflatten(0, (B, T))
+
+
+def entity_shares(choice_BTR: Tensor, sizes_BTR: Tensor, num_entities: int) -> Tensor:
+    """Return, per clip, the share of its patches whose region chose each entity: [B, K] float32, rows summing to 1.
+
+    The class token is left out: it is not a patch. Sums are of whole numbers, so they are exact.
+    """
+    shares_BK = torch.zeros(len(choice_BTR), num_entities, device=choice_BTR.device)
+    shares_BK.scatter_add_(1, choice_BTR[:, :, 1:].flatten(1), sizes_BTR[:, :, 1:].flatten(1).to(shares_BK))
+    return shares_BK / shares_BK.sum(1, keepdim=True)
+
+
+def top_entities(shares_BK: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return (indices [B, n], shares [B, n]), largest first, of equal shares the lower index; n is capped at K."""
+    shares, indices = shares_BK.sort(dim=1, descending=True, stable=True)
+    return indices[:, :n], shares[:, :n]
+
+
+def _logits(
+    tokens: Tensor, entities_KD: Tensor, config: AlignmentConfig, training: bool, generator: torch.Generator | None
+) -> Tensor:
+    """cos / tau [..., K], with Gumbel noise in training. In float32: half precision ties entities that differ."""
+    logits = F.normalize(tokens.float(), dim=-1) @ entities_KD.float().T / config.temperature
+    if training and config.gumbel:
+        # -log of a standard exponential draw is a standard Gumbel draw; the clamp keeps a draw of 0 finite.
+        noise = torch.empty_like(logits).exponential_(generator=generator).clamp_(min=1e-20)
+        logits = logits - noise.log_()
+    return logits

@@ -1,0 +1,61 @@
+"""What the jobs write: the columns of labels and failures, and the version of the format. Knows nothing of how rows are made."""
+
+import pyarrow as pa
+
+FORMAT_VERSION = 1
+"""Rises with every change that an older reader would misread; stands in run.json and in the metadata of every Parquet file."""
+
+# The classes of `failures.error` beside errors.DECODE_REASONS: what can go wrong after decoding.
+ENCODE_ERRORS = ("not_finite",)  # the model gave NaN or infinity for this video: a float16 overflow, or broken weights
+
+_METADATA = {b"alt_ray_format_version": str(FORMAT_VERSION).encode()}
+
+FAILURE_COLUMNS = [
+    pa.field("video_id", pa.string(), nullable=False),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("stage", pa.string(), nullable=False),
+    pa.field("error", pa.string(), nullable=False),
+    pa.field("message", pa.string(), nullable=False),
+    pa.field("attempts", pa.int32(), nullable=False),
+]
+
+
+def label_schema(embedding_dim: int) -> pa.Schema:
+    """The columns of `labels/*.parquet`, one row per clip. `embedding` is L2-normalised."""
+    scored = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())]))
+    weighed = pa.list_(
+        pa.struct([pa.field("name", pa.string()), pa.field("category", pa.string()), pa.field("weight", pa.float32())])
+    )
+    return pa.schema(
+        [
+            pa.field("video_id", pa.string(), nullable=False),
+            pa.field("uri", pa.string(), nullable=False),
+            pa.field("start_s", pa.float64()),
+            pa.field("end_s", pa.float64()),
+            pa.field("label", pa.string()),
+            pa.field("score", pa.float32()),
+            pa.field("top_labels", scored),
+            pa.field("entities", weighed),
+            pa.field("embedding", pa.list_(pa.float32(), embedding_dim)),
+            pa.field("duration_s", pa.float64()),
+            pa.field("fps", pa.float64()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("codec", pa.string()),
+            pa.field("frames_damaged", pa.int32()),
+            pa.field("model_digest", pa.string()),
+        ],
+        metadata=_METADATA,
+    )
+
+
+def failure_schema() -> pa.Schema:
+    """The columns of `failures/*.parquet`. `stage` is one of errors.STAGES, `error` of DECODE_REASONS or ENCODE_ERRORS."""
+    return pa.schema(FAILURE_COLUMNS, metadata=_METADATA)
+
+
+def result_schema(labels: pa.Schema) -> pa.Schema:
+    """The columns of a batch of results on its way to the sink: a label or a failure per row, told apart by `error` (null: a label)."""
+    fields = [field.with_nullable(True) for field in labels]
+    known = set(labels.names)
+    return pa.schema(fields + [field.with_nullable(True) for field in FAILURE_COLUMNS if field.name not in known])
