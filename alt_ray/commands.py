@@ -13,7 +13,6 @@ from alt_ray import __version__
 from alt_ray.config import CostOptions, DoctorOptions
 from alt_ray.models.configs import AdapterConfig
 from alt_ray.models.cost import VisionShape, cost as model_cost, read_model_config
-from alt_ray.models.schedule import merge_schedule
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "ray", "av", "pyarrow", "numpy", "fsspec")
 
@@ -22,16 +21,11 @@ def cost(options: CostOptions) -> int:
     """Print what a model costs. Nothing is loaded: the figures follow from its configuration."""
     config = read_model_config(options.encoder)
     shape = VisionShape.from_config(config)
-    schedule = merge_schedule(
-        shape.num_patches,
-        shape.layers,
-        merge_r=options.merge_r,
-        merge_ratio=options.merge_ratio,
-        schedule=options.merge_schedule,
-    )
     report = model_cost(
         config,
-        schedule,
+        options.merge_r,
+        merge_ratio=options.merge_ratio,
+        schedule=options.merge_schedule,
         adapter=AdapterConfig.for_model(config) if options.adapter else None,
         num_frames=options.frames,
         num_views=options.views,
@@ -51,7 +45,7 @@ def cost(options: CostOptions) -> int:
     for name, value in rows:
         print(f"  {name:20} {value}", file=out)
     if options.json:
-        print(json.dumps({**asdict(report), "merge_schedule": list(schedule)}))
+        print(json.dumps(asdict(report)))
     return 0
 
 

@@ -54,11 +54,11 @@ def decode_video(
     """
     try:
         with open_seekable(uri) as file:
-            container = _open(file, uri)
+            decoder = _Decoder(file, uri, spec, out_VTHW3)
             try:
-                return _Decoder(container, uri, spec, out_VTHW3).run(start_s, end_s)
+                return decoder.run(start_s, end_s)
             finally:
-                container.close()
+                decoder.container.close()
     except av.error.FFmpegError as exc:  # a remote read can fail anywhere; FFmpeg hands its error through
         raise DecodeError("unreadable", f"{uri}: {exc.strerror or exc}") from exc
     except (OSError, EOFError) as exc:
@@ -94,8 +94,9 @@ def _names_encryption(file: BinaryIO) -> bool:
 class _Decoder:
     """One pass (rarely two) over one open container."""
 
-    def __init__(self, container: InputContainer, uri: str, spec: ClipSpec, out_VTHW3: np.ndarray) -> None:
-        self.container = container
+    def __init__(self, file: BinaryIO, uri: str, spec: ClipSpec, out_VTHW3: np.ndarray) -> None:
+        self.file = file
+        self.container = _open(file, uri)
         self.uri = uri
         self.spec = spec
         self.out = out_VTHW3.reshape(-1, spec.image_size, spec.image_size, 3)
@@ -105,7 +106,7 @@ class _Decoder:
         self.damaged_packets = 0
         self.can_seek = True
         # AVI stores no presentation times, and what FFmpeg makes up for packed B-frames goes back and forth.
-        self.has_decode_times_only = container.format.name == "avi"
+        self.has_decode_times_only = self.container.format.name == "avi"
         self.last_sought = -1
         self.num_frames = 0
         self.end_s = 0.0  # where the last decoded frame ends
@@ -142,7 +143,7 @@ class _Decoder:
             # The container claims more than it holds. What it holds is known now, so the frames are spread over that.
             if self.num_frames == 0 or self.end_s <= begin:
                 raise DecodeError("no_frames", f"{self.uri}: not one frame could be decoded{self._damage()}")
-            self.container.seek(0)
+            self._rewind()
             claimed_s = min(claimed_s, self.end_s)
             still_missing = self._decode_span(begin, self.end_s)
             if still_missing:
@@ -160,6 +161,15 @@ class _Decoder:
     def _damage(self) -> str:
         return f" ({self.damaged_packets} damaged packets)" if self.damaged_packets else ""
 
+    def _rewind(self) -> None:
+        try:
+            self.container.seek(0)
+        except av.error.FFmpegError:  # bare streams have no times to seek by
+            self.container.close()
+            self.file.seek(0)
+            self.container = _open(self.file, self.uri)
+            self.stream = self._pick_stream()
+
     def _claimed_duration(self) -> tuple[float, bool]:
         """Return the duration in seconds, and whether the video stream itself (not the whole file) claims it."""
         if self.stream.duration:
@@ -173,17 +183,21 @@ class _Decoder:
 
     def _scan_duration(self) -> float:
         """Return the duration by reading (not decoding) every packet: some streams don't say how long they are."""
-        first, last = None, 0
+        first: int | None = None
+        last, without_times = 0, 0.0
         for packet in self._packets():
-            if packet.pts is not None:
+            length = packet.duration or self._frame_length()
+            if packet.pts is None:
+                without_times += length
+            else:
                 first = packet.pts if first is None else min(first, packet.pts)
-                last = max(last, packet.pts + (packet.duration or 0))
-        if first is None:
-            rate = self.stream.average_rate or self.stream.guessed_rate
-            raise DecodeError("no_frames", f"{self.uri}: no packet of its video has a time (rate {rate})", stage="probe")
-        self.container.seek(0)
-        self.start_pts = first
-        return max(float((last - first) * self.time_base), 1e-3)
+                last = max(last, packet.pts + length)
+        self._rewind()
+        self.start_pts = first or 0
+        length = without_times if first is None else last - first
+        if not length:
+            raise DecodeError("no_frames", f"{self.uri}: its video stream is empty", stage="probe")
+        return float(length * self.time_base)
 
     def _decode_span(self, begin_s: float, end_s: float) -> int:
         """Fill the output. Return how many of the wanted moments had no frame."""
@@ -217,7 +231,7 @@ class _Decoder:
             self.num_frames += 1
             if sought and frame.pts > wanted[index]:  # the index promised a keyframe that isn't there: do without it
                 self.can_seek, sought, shown = False, False, None
-                self.container.seek(0)
+                self._rewind()
                 frames = self._frames()
                 continue
             while index < len(wanted) and frame.pts > wanted[index]:
@@ -255,7 +269,7 @@ class _Decoder:
 
     def _frames(self) -> Iterator[VideoFrame]:
         """Decode on from here, in order of showing, going on after packets that can't be decoded."""
-        last_pts = None
+        next_pts = float(self.start_pts)
         for packet in self._packets(flush=True):
             try:
                 frames = packet.decode()
@@ -265,9 +279,9 @@ class _Decoder:
             for frame in frames:
                 if self.has_decode_times_only and frame.dts is not None:
                     frame.pts = frame.dts - self.stream.codec_context.reorder_depth
-                elif frame.pts is None:  # elementary streams: frames follow each other at the stream's rate
-                    frame.pts = round(self.start_pts if last_pts is None else last_pts + self._frame_length())
-                last_pts = frame.pts
+                elif self.has_decode_times_only or frame.pts is None:  # they follow each other at the stream's rate
+                    frame.pts = round(next_pts)
+                next_pts = frame.pts + (frame.duration or self._frame_length())
                 yield frame
 
     def _packets(self, flush: bool = False) -> Iterator[av.Packet]:

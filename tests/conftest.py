@@ -1,0 +1,14 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """A local Ray for all tests of this session, so that only the first one waits for it."""
+    from alt_ray.engine.cluster import cluster
+
+    with cluster("local"):
+        yield

@@ -1,0 +1,35 @@
+import pytest
+
+from alt_ray.errors import UsageError
+from alt_ray.video.sampling import ClipSpec, centre_crop, resized, sample_times
+
+
+def test_one_view_looks_at_the_middle_of_each_segment() -> None:
+    assert sample_times(2.0, 10.0, 4) == [[3.0, 5.0, 7.0, 9.0]]
+
+
+def test_views_share_the_segments_and_no_moment() -> None:
+    views = sample_times(0.0, 8.0, 4, 2)
+    assert views == [[0.5, 2.5, 4.5, 6.5], [1.5, 3.5, 5.5, 7.5]]
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (240, 320), (1920, 1080), (333, 251), (224, 224), (30, 24)])
+def test_resize_and_crop_fall_on_the_pixels_of_torchvision(width: int, height: int) -> None:
+    from torchvision.transforms.v2.functional import center_crop, resize
+    import torch
+
+    out_width, out_height = resized(width, height, ClipSpec())
+    image = resize(torch.arange(width * height, dtype=torch.float32).reshape(1, height, width), [224], antialias=True)
+    assert image.shape[1:] == (out_height, out_width)
+    rows, columns = centre_crop(out_width, out_height, 224)
+    assert torch.equal(center_crop(image, [224, 224]), image[:, rows, columns])
+
+
+def test_squash_ignores_the_aspect() -> None:
+    assert resized(640, 360, ClipSpec(resize_mode="squash")) == (224, 224)
+
+
+@pytest.mark.parametrize("bad", [{"num_frames": 0}, {"num_views": -1}, {"image_size": 0}, {"resize_mode": "longest"}])
+def test_impossible_specs_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        ClipSpec(**bad)
