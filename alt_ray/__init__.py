@@ -7,7 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alt_ray.models.checkpoint import load
+    from alt_ray.api import load
     from alt_ray.models.encoder import load_encoder
 
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return load_encoder
     if name == "load":
-        from alt_ray.models.checkpoint import load
+        from alt_ray.api import load
 
         return load
     raise AttributeError(f"module 'alt_ray' has no attribute {name!r}")

@@ -12,7 +12,8 @@ from typing import Any
 from alt_ray import __version__
 from alt_ray.config import CostOptions, DoctorOptions
 from alt_ray.models.configs import AdapterConfig
-from alt_ray.models.cost import VisionShape, cost as model_cost, read_model_config
+from alt_ray.models.cost import VisionShape, read_model_config
+from alt_ray.models.cost import cost as model_cost
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "ray", "av", "pyarrow", "numpy", "fsspec")
 
@@ -33,7 +34,10 @@ def cost(options: CostOptions) -> int:
         region_features=options.region_features,
     )
     rows = [
-        ("encoder per frame", f"{report.gflops_per_frame:.2f} GFLOPs, {report.tokens_out} of {shape.num_patches + 1} tokens left"),
+        (
+            "encoder per frame",
+            f"{report.gflops_per_frame:.2f} GFLOPs, {report.tokens_out} of {shape.num_patches + 1} tokens left",
+        ),
         ("adapter per view", f"{report.gflops_adapter:.2f} GFLOPs"),
         ("alignment per view", f"{report.gflops_alignment:.2f} GFLOPs, {options.entities} entities"),
         ("in all, per view", f"{report.gflops_per_view:.1f} GFLOPs, {options.frames} frames"),
@@ -41,7 +45,9 @@ def cost(options: CostOptions) -> int:
         ("parameters", ", ".join(f"{n / 1e6:.1f} M {name}" for name, n in report.parameters.items())),
     ]
     out = sys.stderr if options.json else sys.stdout
-    print(f"{options.encoder}, merging {options.merge_ratio or options.merge_r}; one multiply-add counts as one", file=out)
+    print(
+        f"{options.encoder}, merging {options.merge_ratio or options.merge_r}; one multiply-add counts as one", file=out
+    )
     for name, value in rows:
         print(f"  {name:20} {value}", file=out)
     if options.json:
@@ -70,7 +76,9 @@ def _examine() -> dict[str, Any]:
         "packages": {name: _version(name) for name in _PACKAGES},
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": _memory(),
-        "shared": f"{memory.free / 2**30:.1f} GiB free in /dev/shm, where Ray keeps decoded clips" if memory else "no /dev/shm",
+        "shared": f"{memory.free / 2**30:.1f} GiB free in /dev/shm, where Ray keeps decoded clips"
+        if memory
+        else "no /dev/shm",
         "gpu": _gpu(),
         "ray": _ray(),
         "ffmpeg": _ffmpeg(),

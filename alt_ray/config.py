@@ -1,7 +1,7 @@
-"""Options of the commands, as checked values. Command-line flags and YAML files are made from these. Knows nothing of torch or Ray.
+"""Options of the commands, as checked values; flags and YAML files are made from these. Knows nothing of torch or Ray.
 
-Options mean the same in every command, so each is declared once, in a group that the commands share. The docstring under a field is
-its help text.
+Options mean the same in every command, so each is declared once, in a group that the commands share. The docstring under
+a field is its help text.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """The offline demo: make a dozen small videos, label them on Ray, show the table. Knows nothing that `label` does not.
 
-Until there is a trained model that needs no download, the encoder is a tiny one with random weights, and the demo says so: it shows
-that decoding, encoding, Ray and the files work here, not that the labels are right.
+Until there is a trained model that needs no download, the encoder is a tiny one with random weights, and the demo says so: it
+shows that decoding, encoding, Ray and the files work here, not that the labels are right.
 """
 
 import dataclasses
@@ -62,7 +62,8 @@ def demo(options: DemoOptions) -> int:
         entities = ", ".join(f"{entity['name']} {entity['weight']:.0%}" for entity in row["entities"][:3])
         say(f"  {Path(row['uri']).name:22} {row['label']:14} {row['score']:5.2f}  {entities}")
     say("")
-    say(f"{summary.labelled + summary.already_done} of {summary.inputs} labelled. Tables: {out}/labels/labels/*.parquet, record: {out}/labels/run.json")
+    say(f"{summary.labelled + summary.already_done} of {summary.inputs} labelled.")
+    say(f"Tables: {out}/labels/labels/*.parquet, record of the run: {out}/labels/run.json")
     if options.json:
         print(json.dumps(dataclasses.asdict(summary)))
     return 0

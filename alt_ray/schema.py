@@ -55,7 +55,7 @@ def failure_schema() -> pa.Schema:
 
 
 def result_schema(labels: pa.Schema) -> pa.Schema:
-    """The columns of a batch of results on its way to the sink: a label or a failure per row, told apart by `error` (null: a label)."""
+    """The columns of results on their way to the sink: a label or a failure per row; `error` is null for a label."""
     fields = [field.with_nullable(True) for field in labels]
     known = set(labels.names)
     return pa.schema(fields + [field.with_nullable(True) for field in FAILURE_COLUMNS if field.name not in known])

@@ -5,16 +5,17 @@
 Rates are videos/s in steady state (start-up apart), and only their ratios mean anything on a shared machine:
 
     decode only   as many decoder processes as cores, frames thrown away
-    encode only   the encoder stage on decoded clips in memory, every core
+    encode only   the encoder stage on decoded clips in memory, one process with one thread per core
     pipeline      `alt-ray label` as a user runs it, from its first result to its last
-    plain         what one writes without this package: for each video, decode every frame with PyAV, take 8 of them, open_clip's
-                  preprocessing, encode_image in batches of 32 in float32; every core is the libraries' to use
+    plain         what one writes without this package, in float32, every core the libraries' to use: for each video decode every
+                  frame with PyAV, take 8 of them, open_clip's preprocessing, encode_image in batches of 32
+    plain, all    the same with every frame preprocessed and encoded
 """
 
 import argparse
 import json
+import multiprocessing
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -46,17 +47,23 @@ def main() -> None:
     parser.add_argument("--merge-r", type=int, default=0)
     parser.add_argument("--num-actors", type=int)
     parser.add_argument("--num-decoders", type=int)
-    parser.add_argument("--skip", default="", help="parts to leave out, with commas")
+    parser.add_argument("--skip", default="", help="parts to leave out, joined by +")
     options = parser.parse_args()
     uris = read_source(options.source).table["uri"].to_pylist()
     uris = (uris * (options.clips // len(uris) + 1))[: options.clips]
 
     rates: dict[str, list[float]] = {}
     startups = []
-    parts = {"decode only": decode_only, "encode only": encode_only, "pipeline": pipeline, "plain": plain}
+    parts = {
+        "decode only": decode_only,
+        "encode only": encode_only,
+        "pipeline": pipeline,
+        "plain": plain,
+        "plain, all": plain_all,
+    }
     for _ in range(options.rounds):
         for name, part in parts.items():
-            if name.split()[0] in options.skip.split(","):
+            if name in options.skip.split("+"):
                 continue
             rate, startup_s = part(uris, options)
             rates.setdefault(name, []).append(rate)
@@ -64,16 +71,16 @@ def main() -> None:
             print(f"{name:12} {rate:8.2f} videos/s", file=sys.stderr)
 
     rate = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{len(uris)} clips, {options.encoder}, {options.dtype}, r = {options.merge_r}, 8 frames, {CPUS} cores, rounds {options.rounds}")
+    print(f"{len(uris)} clips, {options.encoder}, {options.dtype}, r = {options.merge_r}, 8 frames, {CPUS} cores")
     print("| " + " | ".join(rate) + " |\n|" + "---|" * len(rate))
     print("| " + " | ".join(f"{value:.1f}" for value in rate.values()) + " |")
     if "pipeline" in rate:
         limit = min(rate.get("decode only", np.inf), rate.get("encode only", np.inf))
         print(f"pipeline / min(decode only, encode only) = {rate['pipeline'] / limit:.2f}")
-        if "plain" in rate:
-            print(f"pipeline / plain = {rate['pipeline'] / rate['plain']:.2f}")
+        for name in ("plain", "plain, all"):
+            if name in rate:
+                print(f"pipeline / {name} = {rate['pipeline'] / rate[name]:.2f}")
         print(f"seconds to the first result: {statistics.median(startups):.1f}")
-        print(f"peak memory of the driver: {driver_peak_mib():.0f} MiB (a run of its own: see peak_memory.py)")
 
 
 def decode_only(uris: list[str], options: argparse.Namespace) -> tuple[float, float]:
@@ -82,27 +89,52 @@ def decode_only(uris: list[str], options: argparse.Namespace) -> tuple[float, fl
         stage(batch_of(uris[:1]))
     begun = time.perf_counter()
     with ThreadPoolExecutor(CPUS) as pool:
-        list(pool.map(lambda i: [stages[i](batch_of(uris[j : j + 8])) for j in range(8 * i, len(uris), 8 * CPUS)], range(CPUS)))
+        list(
+            pool.map(
+                lambda i: [stages[i](batch_of(uris[j : j + 8])) for j in range(8 * i, len(uris), 8 * CPUS)], range(CPUS)
+            )
+        )
     return len(uris) / (time.perf_counter() - begun), 0.0
 
 
 def encode_only(uris: list[str], options: argparse.Namespace) -> tuple[float, float]:
+    """One process with one thread per core: the best of the ways that were tried (README.md beside this)."""
+    batch = DecodeClips(DecodeSettings(ClipSpec()))(batch_of(uris[:16]))
+    begin = multiprocessing.get_context("spawn").Barrier(CPUS)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(CPUS, initializer=_set_barrier, initargs=(begin,)) as pool:
+        num_batches = len(uris) // 16 // CPUS
+        jobs = [(vars(options), batch, num_batches)] * CPUS
+        rates = pool.starmap(_encode, jobs, chunksize=1)
+    return sum(rates), 0.0
+
+
+def _set_barrier(barrier: object) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _encode(options: dict, batch: dict[str, np.ndarray], num_batches: int) -> float:
     from alt_ray.engine.model import prepare_model
 
     request = ModelRequest(
-        encoder=EncoderOptions(encoder=options.encoder, pretrained="none", dtype=options.dtype, merge_r=options.merge_r),
+        encoder=EncoderOptions(
+            encoder=options["encoder"], pretrained="none", dtype=options["dtype"], merge_r=options["merge_r"]
+        ),
         device="cpu",
         labels=LABELS,
         corpus=load_corpus(),
-        num_threads=CPUS,
+        num_threads=1,
     )
     stage = LabelClips(request, prepare_model(request))
-    batch = DecodeClips(DecodeSettings(ClipSpec()))(batch_of(uris[:16]))
     stage(batch)
-    begun, done = time.perf_counter(), 0
-    while done < len(uris):
-        done += stage(batch).num_rows
-    return done / (time.perf_counter() - begun), 0.0
+    _barrier.wait()
+    begun = time.perf_counter()
+    for _ in range(num_batches):
+        stage(batch)
+    rate = num_batches * len(batch["uri"]) / (time.perf_counter() - begun)
+    _barrier.wait()
+    return rate
 
 
 def pipeline(uris: list[str], options: argparse.Namespace) -> tuple[float, float]:
@@ -126,7 +158,7 @@ def pipeline(uris: list[str], options: argparse.Namespace) -> tuple[float, float
     return record["summary"]["videos_per_s"], record["seconds_to_first_result"]
 
 
-def plain(uris: list[str], options: argparse.Namespace) -> tuple[float, float]:
+def plain(uris: list[str], options: argparse.Namespace, num_frames: int | None = 8) -> tuple[float, float]:
     import av
     import open_clip
     import torch
@@ -134,29 +166,30 @@ def plain(uris: list[str], options: argparse.Namespace) -> tuple[float, float]:
     torch.set_num_threads(CPUS)
     model, _, preprocess = open_clip.create_model_and_transforms(options.encoder)
     model.eval()
-    some = uris[: len(uris) // 3]  # it needs no steady state: a third is enough
+    some = uris[: len(uris) // (3 if num_frames else 30)]  # there is no pipeline to fill: fewer are enough
     begun, waiting = time.perf_counter(), []
     with torch.inference_mode():
         for uri in some:
             with av.open(uri) as container:
                 frames = list(container.decode(video=0))
-            chosen = [frames[int(t)] for t in sample_times(0, len(frames), 8)[0]]
-            waiting += [preprocess(frame.to_image()) for frame in chosen]
-            if len(waiting) >= 32:
-                model.encode_image(torch.stack(waiting))
-                waiting = []
+            if num_frames:
+                frames = [frames[int(t)] for t in sample_times(0, len(frames), num_frames)[0]]
+            waiting += [preprocess(frame.to_image()) for frame in frames]
+            while len(waiting) >= 32:
+                model.encode_image(torch.stack(waiting[:32]))
+                waiting = waiting[32:]
         if waiting:
             model.encode_image(torch.stack(waiting))
     return len(some) / (time.perf_counter() - begun), 0.0
 
 
+def plain_all(uris: list[str], options: argparse.Namespace) -> tuple[float, float]:
+    return plain(uris, options, num_frames=None)
+
+
 def batch_of(uris: list[str]) -> dict[str, np.ndarray]:
     nothing = np.full(len(uris), np.nan)
     return {"video_id": np.array(uris), "uri": np.array(uris), "start_s": nothing, "end_s": nothing}
-
-
-def driver_peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

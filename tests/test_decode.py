@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alt_ray.errors import DECODE_REASONS, DecodeError
-from alt_ray.video import decode as decode_module
-from alt_ray.video.decode import decode_video
+from alt_ray.video import reader
+from alt_ray.video.decode import decode_video, write_picture
 from alt_ray.video.probe import Probe
 from alt_ray.video.sampling import ClipSpec, sample_times
 from tests.media import REAL_VIDEOS, frame_of, needs_real_videos, write_video
@@ -17,7 +17,9 @@ from tests.media import REAL_VIDEOS, frame_of, needs_real_videos, write_video
 SMALL = ClipSpec(num_frames=4, image_size=32)
 
 
-def decode(path: Path | str, spec: ClipSpec = SMALL, start_s: float | None = None, end_s: float | None = None) -> tuple[np.ndarray, Probe]:
+def decode(
+    path: Path | str, spec: ClipSpec = SMALL, start_s: float | None = None, end_s: float | None = None
+) -> tuple[np.ndarray, Probe]:
     out = np.zeros(spec.shape, np.uint8)
     return out, decode_video(str(path), start_s, end_s, spec, out)
 
@@ -165,7 +167,7 @@ def test_sound_alone_is_no_video_stream(tmp_path: Path) -> None:
 
 
 def test_frames_beyond_the_pixel_limit_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_module, "MAX_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr(reader, "MAX_PIXELS", 96 * 64 - 1)
     with pytest.raises(DecodeError, match="96 x 64") as error:
         decode(write_video(tmp_path / "v.mp4", num_frames=2))
     assert error.value.reason == "too_large"
@@ -212,19 +214,15 @@ def full_decode(path: Path, duration_s: float, spec: ClipSpec) -> np.ndarray:
         stream = container.streams.video[0]
         stream.codec_context.thread_type = "NONE"
         frames = list(container.decode(stream))
-        is_avi = container.format.name == "avi"
-        delay = stream.codec_context.reorder_depth
         times = [frame.pts for frame in frames]
-        if is_avi:  # frames that a flush brings out have no decoding time: they follow the others
-            first = frames[0].dts - delay
+        aspect = float(stream.sample_aspect_ratio or 1)
+        if container.format.name == "avi":  # which stores decoding times only: frames follow each other
+            first = frames[0].dts - stream.codec_context.reorder_depth
             times = [first + i for i in range(len(frames))]
-        start = stream.start_time or 0
-        with path.open("rb") as file:
-            writer = decode_module._Decoder(file, str(path), spec, out)
         for slot, time in enumerate(sample_times(0, duration_s, spec.num_frames)[0]):
-            wanted = start + time / float(stream.time_base)
+            wanted = (stream.start_time or 0) + time / float(stream.time_base)
             before = [i for i, pts in enumerate(times) if pts <= wanted]
-            writer._write(frames[before[-1] if before else 0], slot)
+            write_picture(frames[before[-1] if before else 0], aspect, spec, out[0, slot])
     return out
 
 
@@ -240,7 +238,10 @@ def test_pictures_match_open_clip_preprocessing_on_real_clips() -> None:
         with av.open(str(path)) as container:
             frames = list(container.decode(video=0))
         best = min(
-            np.abs(np.asarray(CenterCrop(224)(Resize(224, InterpolationMode.BICUBIC)(frame.to_image()))).astype(int) - out[0, 0]).mean()
+            np.abs(
+                np.asarray(CenterCrop(224)(Resize(224, InterpolationMode.BICUBIC)(frame.to_image()))).astype(int)
+                - out[0, 0]
+            ).mean()
             for frame in frames[len(frames) // 2 - 2 : len(frames) // 2 + 2]
         )
         differences.append(best)

@@ -15,8 +15,8 @@ def test_views_share_the_segments_and_no_moment() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (240, 320), (1920, 1080), (333, 251), (224, 224), (30, 24)])
 def test_resize_and_crop_fall_on_the_pixels_of_torchvision(width: int, height: int) -> None:
-    from torchvision.transforms.v2.functional import center_crop, resize
     import torch
+    from torchvision.transforms.v2.functional import center_crop, resize
 
     out_width, out_height = resized(width, height, ClipSpec())
     image = resize(torch.arange(width * height, dtype=torch.float32).reshape(1, height, width), [224], antialias=True)

@@ -3,7 +3,9 @@
 import logging
 import os
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -28,10 +30,10 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         # Ray logs an error about how Ray Data itself starts its actors, in every job; and a line about this setting.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
-            with _silent_stderr():
+            with _silent_stderr(), _same_sigterm():
                 ray.init(
                     address=where,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                     log_to_driver=False,
                     include_dashboard=False if where == "local" else None,
                 )
@@ -56,6 +58,15 @@ def _silent_stderr() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@contextmanager
+def _same_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces by one that exits: what was finished would not be published."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _be_quiet() -> None:

@@ -6,6 +6,7 @@ Rows are small: a batch of clips is a few tens of megabytes in the object store,
 reach the driver, which publishes them. Knows nothing of the command line.
 """
 
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -70,7 +71,13 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
     folder = OutputFolder(options.out)
     recorded = folder.read_run()
     with folder.lock(), cluster(options.cluster.address) as available:
-        plan = plan_resources(available.get("CPU", 0), available.get("GPU", 0), options.cluster, options.encoder.device)
+        plan = plan_resources(
+            available.get("CPU", 0),
+            available.get("GPU", 0),
+            available.get("memory", 0),
+            options.cluster,
+            options.encoder.device,
+        )
         request = ModelRequest(
             encoder=options.encoder,
             device=plan.device,
@@ -123,7 +130,12 @@ def prepare(request: ModelRequest, plan: Resources) -> PreparedModel:
 
 
 def stream_labels(
-    clips: pa.Table, decode: DecodeSettings, request: ModelRequest, prepared: PreparedModel, plan: Resources, batch_clips: int
+    clips: pa.Table,
+    decode: DecodeSettings,
+    request: ModelRequest,
+    prepared: PreparedModel,
+    plan: Resources,
+    batch_clips: int,
 ) -> Iterator[pa.Table]:
     """Yield the results (rows of schema.result_schema) of `clips` (INPUT_COLUMNS) as they come, in any order."""
     dataset = label_dataset(clips, decode, request, prepared, plan, batch_clips)
@@ -131,17 +143,26 @@ def stream_labels(
 
 
 def label_dataset(
-    clips: pa.Table, decode: DecodeSettings, request: ModelRequest, prepared: PreparedModel, plan: Resources, batch_clips: int
+    clips: pa.Table,
+    decode: DecodeSettings,
+    request: ModelRequest,
+    prepared: PreparedModel,
+    plan: Resources,
+    batch_clips: int,
 ) -> ray.data.Dataset:
     """The lazy pipeline. Both stages are actor pools: two of those are never fused into one, so they overlap."""
+    shards = _shards(clips.select(INPUT_COLUMNS), plan.num_decoders)
+    num_encoders = min(plan.num_encoders, -(-clips.num_rows // batch_clips))  # a small job waits for few models to load
     return (
-        ray.data.from_arrow(_shards(clips.select(INPUT_COLUMNS), plan.num_decoders))
+        ray.data.from_arrow(shards)
         .map_batches(
             DecodeClips,
             fn_constructor_args=(decode,),
             batch_size=DECODE_BATCH_CLIPS,
             batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=plan.num_decoders, max_tasks_in_flight_per_actor=2),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(plan.num_decoders, len(shards)), max_tasks_in_flight_per_actor=2
+            ),
             num_cpus=plan.decoder_cpus,
         )
         .map_batches(
@@ -149,7 +170,7 @@ def label_dataset(
             fn_constructor_args=(request, prepared),
             batch_size=batch_clips,
             batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=plan.num_encoders, max_tasks_in_flight_per_actor=2),
+            compute=ray.data.ActorPoolStrategy(size=num_encoders, max_tasks_in_flight_per_actor=2),
             num_cpus=plan.encoder_cpus,
             num_gpus=plan.encoder_gpus or None,
         )
@@ -255,6 +276,7 @@ class _LabelJob:
                 "settings": self.settings,
                 "options": asdict(self.options),
                 "resources": asdict(self.plan),
+                "driver_peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
                 "versions": versions(),
             }
         )

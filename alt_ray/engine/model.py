@@ -1,4 +1,4 @@
-"""The model as a worker holds it: prepared once per job, built from that, fed with frames, answering in rows. Knows nothing of Ray or files.
+"""The model as a worker holds it: prepared once per job, fed with frames, answering in rows. Knows nothing of Ray or files.
 
 What a text tower has to do (labels, entities) is done once per job and handed to every worker, since it takes longer than
 everything else that a worker does before its first clip.
@@ -9,7 +9,7 @@ B clips, V views, T frames, H x W pixels, C labels, K entities, D embedding dim,
 import hashlib
 import json
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from alt_ray.models.alt import AltModel
 from alt_ray.models.checkpoint import Checkpoint, encoder_of, load_checkpoint
 from alt_ray.models.encoder import RegionEncoder, load_encoder
 from alt_ray.models.text import label_embeddings
+from alt_ray.video.sampling import DEFAULT_FRAMES, Interpolation, ResizeMode
 
-DEFAULT_FRAMES = 8
 DEFAULT_TEMPLATE = "photo"
 
 # Frames that the encoder sees at once on a CPU. More only pushes activations out of the caches: ViT-S-32 made 57 images/s
@@ -77,29 +77,27 @@ def prepare_model(request: ModelRequest) -> PreparedModel:
         dim=encoder.dim,
         num_frames=num_frames,
         image_size=encoder.image_size,
-        resize_mode=encoder.resize_mode,
-        interpolation=encoder.interpolation,
+        resize_mode=cast(ResizeMode, encoder.resize_mode),
+        interpolation=cast(Interpolation, encoder.interpolation),
         identity=identity,
     )
 
 
 def build_model(request: ModelRequest, prepared: PreparedModel) -> AltModel:
     """Build the model on the worker's device, with the labels and entities of `prepared`."""
-    torch.set_num_threads(max(request.num_threads, 1))  # Ray sets it by the CPUs of the actor, which are only shares here
+    torch.set_num_threads(max(request.num_threads, 1))  # Ray goes by the CPUs of the actor, only shares here
     checkpoint = _checkpoint(request)
     encoder = _encoder(request, checkpoint)
     labels_CD, entities_KD = torch.tensor(prepared.labels_CD), torch.tensor(prepared.entities_KD)
-    shown = {
-        "num_top_entities": max(request.top_entities, ENTITIES_PER_VIEW),
-        "frames_per_batch": CPU_FRAMES_PER_BATCH if request.device == "cpu" else None,
-    }
+    num_top = max(request.top_entities, ENTITIES_PER_VIEW)
+    per_batch = CPU_FRAMES_PER_BATCH if request.device == "cpu" else None
     if checkpoint is None:
-        model = AltModel(encoder, entities_KD, labels_CD, **shown).eval().to(request.device)
-    else:
-        model = checkpoint.model(encoder, **shown)
-        if request.temperature is not None:
-            model.alignment = replace(model.alignment, temperature=request.temperature)
-        model.set_labels(labels_CD)
+        model = AltModel(encoder, entities_KD, labels_CD, num_top_entities=num_top, frames_per_batch=per_batch)
+        return model.eval().to(request.device)
+    model = checkpoint.model(encoder, num_top_entities=num_top, frames_per_batch=per_batch)
+    if request.temperature is not None:
+        model.alignment = replace(model.alignment, temperature=request.temperature)
+    model.set_labels(labels_CD)
     return model
 
 

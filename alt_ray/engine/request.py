@@ -1,4 +1,4 @@
-"""What the driver and its workers tell each other about the model, as plain values. Knows nothing of torch, so the driver stays light.
+"""What the driver and its workers tell each other about the model, as plain values. Knows nothing of torch: the driver is light.
 
 C labels, K entities, D embedding dim.
 """
@@ -12,6 +12,7 @@ import numpy as np
 
 from alt_ray.config import EncoderOptions
 from alt_ray.corpus.entities import Corpus
+from alt_ray.video.sampling import Interpolation, ResizeMode
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class PreparedModel:
     dim: int
     num_frames: int
     image_size: int
-    resize_mode: str
-    interpolation: str
+    resize_mode: ResizeMode
+    interpolation: Interpolation
     identity: dict[str, Any]  # what results depend on, as JSON: two runs with the same one may share a folder
 
     @property

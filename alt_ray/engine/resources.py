@@ -1,8 +1,8 @@
 """How many workers of which size a job gets on a cluster. Pure arithmetic: asks nobody, so that it can be tested as such.
 
-On a GPU cluster the encoder has the GPUs and decoding has the CPUs. On CPUs both want the same cores, and which of them needs more
-isn't known before the videos are: each gets enough processes to use every core, the operating system divides the time, and Ray's
-backpressure stops the faster one. Ray's own CPU numbers are therefore only shares that add up to what there is.
+On a GPU cluster the encoder has the GPUs and decoding has the CPUs. On CPUs both want the same cores, and which of them needs
+more isn't known before the videos are: each gets enough processes to use every core, the operating system divides the time,
+and Ray's backpressure stops the faster one. Ray's own CPU numbers are therefore only shares that add up to what there is.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from alt_ray.errors import UsageError
 
 # Shares of a core on a CPU-only cluster: a decoder's own process waits for its child, and the encoder is the usual limit.
 DECODER_SHARE, ENCODER_SHARE = 0.3, 0.6
-# Beyond this many threads one encoder gains little, and a further encoder process gains nearly all.
-MAX_THREADS_PER_ENCODER = 8
+# Encoders with one thread each beat one encoder with all of them (7.5 against 5.5 videos/s on two cores, benchmarks/README.md):
+# threads of one process wait for each other at every small operation, and decoding keeps taking cores away from some. What
+# limits their number is memory: 0.7 GiB each for the libraries, and the weights.
+MEMORY_PER_ENCODER, MEMORY_SHARE = 2 * 2**30, 0.5
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class Resources:
     device: str
 
 
-def plan_resources(cpus: float, gpus: float, options: ClusterOptions, device: Device = "auto") -> Resources:
-    """Divide a cluster of `cpus` and `gpus`. Raises UsageError for what can never fit, which Ray would wait for for ever."""
+def plan_resources(
+    cpus: float, gpus: float, memory_bytes: float, options: ClusterOptions, device: Device = "auto"
+) -> Resources:
+    """Divide a cluster. Raises UsageError for what can never fit, which Ray would wait for for ever."""
     if cpus < 1:
         raise UsageError(f"the cluster has {cpus:g} CPUs; decoding needs at least 1")
     if device == "cuda" and not gpus:
@@ -38,13 +42,16 @@ def plan_resources(cpus: float, gpus: float, options: ClusterOptions, device: De
     wants_gpu = gpus > 0 and device != "cpu" and options.gpus_per_actor != 0
     if not wants_gpu:
         if options.gpus_per_actor:
-            raise UsageError(f"--gpus-per-actor {options.gpus_per_actor:g}, but the job has no GPU to use (cluster: {gpus:g})")
-        return _on_cpus(cpus, options)
+            raise UsageError(
+                f"--gpus-per-actor {options.gpus_per_actor:g}, but the job has no GPU to use (cluster: {gpus:g})"
+            )
+        return _on_cpus(cpus, memory_bytes, options)
     return _on_gpus(cpus, gpus, options)
 
 
-def _on_cpus(cpus: float, options: ClusterOptions) -> Resources:
-    num_encoders = options.num_actors or max(1, int(cpus) // MAX_THREADS_PER_ENCODER)
+def _on_cpus(cpus: float, memory_bytes: float, options: ClusterOptions) -> Resources:
+    affordable = int(MEMORY_SHARE * memory_bytes / MEMORY_PER_ENCODER)
+    num_encoders = options.num_actors or max(1, min(int(cpus), affordable))
     num_decoders = options.num_decoders or max(1, int(cpus))
     return Resources(
         num_decoders=num_decoders,
@@ -63,7 +70,9 @@ def _on_gpus(cpus: float, gpus: float, options: ClusterOptions) -> Resources:
     most = int(gpus) * int(1 / per_actor) if per_actor <= 1 else int(gpus / per_actor)
     num_encoders = options.num_actors or most
     if num_encoders > most:
-        raise UsageError(f"{num_encoders} actors of {per_actor:g} GPU each do not fit on {gpus:g} GPUs; at most {most} do")
+        raise UsageError(
+            f"{num_encoders} actors of {per_actor:g} GPU each do not fit on {gpus:g} GPUs; at most {most} do"
+        )
     encoder_cpus = min(1.0, cpus / (2 * num_encoders))
     num_decoders = options.num_decoders or max(1, int(cpus - num_encoders * encoder_cpus))
     return Resources(

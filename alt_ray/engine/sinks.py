@@ -1,8 +1,8 @@
 """Where results go: Parquet parts that appear whole or not at all, and the record of a run. Knows nothing of Ray or of models.
 
-Rows are written to a temporary name and published by renaming (on an object store: by a copy on the server), by one process alone.
-What is published is done; what is not has never been. So whatever is killed when, a second run finds each input either finished
-or not begun.
+Rows are written to a temporary name and published by renaming (on an object store: by a copy on the server), by one process
+alone. What is published is done; what is not has never been. So whatever is killed when, a second run finds each input either
+finished or not begun.
 """
 
 import contextlib
@@ -130,7 +130,8 @@ class OutputFolder:
         version = record.get("format_version")
         if version != FORMAT_VERSION:
             raise UsageError(
-                f"{self.uri} has format {version}, this version reads {FORMAT_VERSION}; it was written by alt_ray {record.get('alt_ray_version')}"
+                f"{self.uri} has format {version}, this version reads {FORMAT_VERSION}; "
+                f"it was written by alt_ray {record.get('alt_ray_version')}"
             )
         return record
 
@@ -216,7 +217,8 @@ def refuse_other_settings(recorded: dict[str, Any], settings: dict[str, Any], wh
     ]
     if differences:
         raise UsageError(
-            f"{where} holds results of other settings; choose another --out, or give the same:\n" + "\n".join(differences)
+            f"{where} holds results of other settings; choose another --out, or give the same:\n"
+            + "\n".join(differences)
         )
 
 

@@ -100,7 +100,9 @@ class LabelClips:
         if is_decoded.any():
             frames_BVTHW3 = batch["frames"] if is_decoded.all() else batch["frames"][is_decoded]
             rows = label_clips(self.model, frames_BVTHW3, self.request, self.prepared)
-        columns: dict[str, Any] = {name: _optional(batch[name]) for name in ("video_id", "uri", "start_s", "end_s", "attempts")}
+        columns: dict[str, Any] = {
+            name: _optional(batch[name]) for name in ("video_id", "uri", "start_s", "end_s", "attempts")
+        }
         for name in ("duration_s", "fps", "width", "height", "codec", "frames_damaged"):
             columns[name] = _where(is_decoded, batch[name])
         for name in ("error", "stage", "message"):
@@ -110,7 +112,9 @@ class LabelClips:
         for i, is_finite in zip(np.flatnonzero(is_decoded).tolist(), rows["is_finite"], strict=True):
             if not is_finite:
                 _fail(columns, i)
-        return pa.table({name: pa.array(columns[name], self.schema.field(name).type) for name in self.schema.names}, self.schema)
+        return pa.table(
+            {name: pa.array(columns[name], self.schema.field(name).type) for name in self.schema.names}, self.schema
+        )
 
 
 def _optional(values: np.ndarray) -> list[Any]:

@@ -199,18 +199,6 @@ def load_checkpoint(
     return Checkpoint(config, adapter.eval().to(device), entities.to(device), labels.to(device))
 
 
-def load(
-    checkpoint: str | Path, *, pretrained: str | None = None, device: str = "cpu", dtype: str = "float32"
-) -> AltModel:
-    """The whole model of a checkpoint folder, encoder included.
-
-    `pretrained` says where the encoder's weights are now, if they moved. Raise CheckpointError if they are not those
-    that the checkpoint was trained with.
-    """
-    loaded = load_checkpoint(checkpoint, device=device)
-    return loaded.model(encoder_of(loaded.config.encoder, pretrained=pretrained, device=device, dtype=dtype))
-
-
 def encoder_of(
     record: EncoderRecord, *, pretrained: str | None = None, device: str = "cpu", dtype: str = "float32"
 ) -> "RegionEncoder":

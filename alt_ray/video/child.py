@@ -42,7 +42,7 @@ def serve(connection: Connection, frames_VTHW3: np.ndarray, spec: ClipSpec, time
         # decoder outlives a worker that was killed.
         signal.setitimer(signal.ITIMER_REAL, time_limit_s + GRACE_S)
         try:
-            answer = ("ok", decode(uri, start_s, end_s, spec, frames_VTHW3))
+            answer: tuple[str, Probe | DecodeError] = ("ok", decode(uri, start_s, end_s, spec, frames_VTHW3))
         except DecodeError as exc:
             answer = ("error", exc)
         except MemoryError:

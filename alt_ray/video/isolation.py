@@ -1,8 +1,8 @@
 """Decode in a process of its own, so that a file that hangs or crashes native code costs itself alone.
 
 A crash of FFmpeg takes its process down, and a deadlock in it can't be interrupted from within, so neither may happen in a Ray
-worker (Ray would retry a row that always kills its worker for ever). `DecoderProcess` keeps one child, reuses it from file to file,
-and replaces it when it had to be ended. Frames come back through shared memory. Knows nothing of Ray.
+worker (Ray would retry a row that always kills its worker for ever). `DecoderProcess` keeps one child, reuses it from file to
+file, and replaces it when it had to be ended. Frames come back through shared memory. Knows nothing of Ray.
 """
 
 import mmap
@@ -100,7 +100,9 @@ class DecoderProcess:
             return "was not running"
         connection.close()
         try:
-            code = process.wait(timeout=0.5)  # one that crashed has ended already, but the system may need a moment to say so
+            code = process.wait(
+                timeout=0.5
+            )  # one that crashed has ended already, but the system may need a moment to say so
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -122,7 +124,9 @@ class DecoderProcess:
     def __enter__(self) -> "DecoderProcess":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __del__(self) -> None:

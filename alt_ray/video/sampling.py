@@ -1,4 +1,4 @@
-"""Which moments of a video to look at, and how a frame becomes a square picture. Pure arithmetic: knows nothing of files or codecs.
+"""Which moments of a video to look at, and how a frame becomes a square. Pure arithmetic: knows nothing of files or codecs.
 
 V views, T frames per view.
 """
@@ -11,6 +11,8 @@ from alt_ray.errors import UsageError
 ResizeMode = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
+DEFAULT_FRAMES = 8  # as in the published comparisons of frozen-encoder methods
+
 
 @dataclass(frozen=True)
 class ClipSpec:
@@ -19,7 +21,7 @@ class ClipSpec:
     `resize_mode` "shortest" scales the shorter side to `image_size` and takes the centre; "squash" scales both sides.
     """
 
-    num_frames: int = 8
+    num_frames: int = DEFAULT_FRAMES
     num_views: int = 1
     image_size: int = 224
     resize_mode: ResizeMode = "shortest"

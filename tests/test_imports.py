@@ -1,0 +1,85 @@
+"""Imports go one way, and the heavy ones stay where they belong (docs/architecture.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "alt_ray"
+# Who may import whom, within the package. Top-level files: cli and what it runs are above everything, the rest below.
+LOWEST = {"config", "schema", "errors", ""}
+ALLOWED = {
+    "models": LOWEST,
+    "video": LOWEST,
+    "corpus": LOWEST,
+    "pocket": LOWEST | {"models", "video", "corpus"},
+    "evaluation": LOWEST | {"models", "video", "corpus", "pocket"},
+    "report": LOWEST | {"models", "video", "corpus", "pocket", "evaluation"},
+    "engine": LOWEST | {"models", "video", "corpus", "pocket", "evaluation"},
+}
+MAY_IMPORT = {
+    "ray": {"engine"},
+    "torch": {"models", "evaluation", "pocket", "engine", "api", "commands"},
+    "open_clip": {"models"},
+    "av": {"video", "pocket", "demo", "commands"},
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py") if len(parts) == 1 else parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_within_the_package_go_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room not in ALLOWED:
+        return
+    rooms = {name.split(".")[1] if "." in name else "" for name in imports_of(path) if name.split(".")[0] == "alt_ray"}
+    known = {room_of(other) for other in FILES} | {""}
+    assert (rooms & known) - {"__init__", "__version__"} <= ALLOWED[room] | {room}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports_of(path)}
+    for package, rooms in MAY_IMPORT.items():
+        assert package not in tops or room_of(path) in rooms
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.stat().st_size], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_each_file_opens_with_its_contract(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("alt_ray.cli", {"torch", "ray", "pyarrow", "av", "numpy"}),
+        ("alt_ray.engine.label", {"torch", "open_clip", "torchvision"}),
+        ("alt_ray.video.child", {"torch", "ray"}),
+        ("alt_ray.corpus.entities", {"torch", "ray", "pyarrow"}),
+    ],
+)
+def test_importing_a_module_does_not_load(module: str, unwanted: set[str]) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not unwanted & set(loaded)
