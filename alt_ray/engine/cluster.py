@@ -15,6 +15,10 @@ from ray.data import DataContext
 
 from alt_ray.errors import JobError
 
+# Decoded frames on their way to the encoder: 26 clips of 8 frames at 224 pixels. Ray's default of 128 MiB makes the encoder wait
+# for a hundred clips at a time, and the object store hold as many for every worker.
+BLOCK_BYTES = 32 * 2**20
+
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[dict[str, float]]:
@@ -23,7 +27,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
 
     Raises JobError if the cluster can't be reached.
     """
-    _be_quiet()
+    _set_up_data()
     is_ours = not ray.is_initialized()
     if is_ours:
         where = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -69,9 +73,10 @@ def _same_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _be_quiet() -> None:
-    """One progress line of ours instead of Ray's blocks of them."""
+def _set_up_data() -> None:
+    """Blocks small enough to stream, and one progress line of ours instead of Ray's blocks of them."""
     context = DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -23,7 +23,7 @@ from alt_ray.config import LabelOptions
 from alt_ray.corpus.entities import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster, versions
-from alt_ray.engine.progress import Progress
+from alt_ray.engine.progress import Progress, announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_resources
 from alt_ray.engine.sinks import OutputFolder, Published, ResultWriter, refuse_other_settings
@@ -70,6 +70,8 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
     corpus = None if options.adapter and options.corpus is None else load_corpus(options.corpus)
     folder = OutputFolder(options.out)
     recorded = folder.read_run()
+    quiet = options.output.quiet
+    announce(f"label: {inputs.table.num_rows} inputs; starting or joining Ray", quiet=quiet)
     with folder.lock(), cluster(options.cluster.address) as available:
         plan = plan_resources(
             available.get("CPU", 0),
@@ -92,6 +94,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
             num_threads=plan.encoder_threads,
             seed=options.seed,
         )
+        announce(f"label: loading the model; {plan}", quiet=quiet)
         prepared = prepare(request, plan)
         settings = {**prepared.identity, "views": options.sampling.views}
         if recorded is not None:

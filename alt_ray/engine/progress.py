@@ -10,6 +10,12 @@ TERMINAL_INTERVAL_S = 0.5
 LOG_INTERVAL_S = 15.0  # a line each time, where nobody can overwrite it: job logs, files
 
 
+def announce(text: str, *, quiet: bool = False) -> None:
+    """Say what is being waited for, before there is anything to count."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
 class Progress:
     """Shows "label 120 of 208 videos, 3 failed, 14.2 per second, 6 s left" on standard error, as a block's context."""
 
@@ -56,6 +62,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if not self._quiet:
+            self._show()
             self._thread.start()
         return self
 

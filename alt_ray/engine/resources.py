@@ -30,6 +30,10 @@ class Resources:
     encoder_threads: int
     device: str
 
+    def __str__(self) -> str:
+        where = f"{self.encoder_gpus:g} GPU each" if self.encoder_gpus else f"{self.encoder_threads} threads each"
+        return f"{self.num_encoders} encoders ({where}), {self.num_decoders} decoders"
+
 
 def plan_resources(
     cpus: float, gpus: float, memory_bytes: float, options: ClusterOptions, device: Device = "auto"
