@@ -62,6 +62,27 @@ def test_a_file_that_never_answers_is_a_timeout(tmp_path: Path) -> None:
     assert error.value.reason == "timeout"
 
 
+@pytest.mark.parametrize("name", ["segfault", "hang"])
+def test_what_was_asked_for_behind_a_fault_is_decoded_all_the_same(tmp_path: Path, name: str) -> None:
+    video = write_video(tmp_path / "v.mp4")
+    with DecoderProcess(SPEC, time_limit_s=1.0, function=FAULTY) as decoder:
+        expected = decoder.decode(str(video))[0].copy()
+        decoder.submit(str(tmp_path / f"{name}.mp4"))
+        decoder.submit(str(video))
+        with pytest.raises(DecodeError, match=name):
+            decoder.result()
+        assert np.array_equal(decoder.result()[0], expected)
+
+
+def test_the_time_limit_of_a_file_does_not_count_the_one_before_it(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "v.mp4").rename(tmp_path / "slow.mp4")  # takes half a second
+    with DecoderProcess(SPEC, time_limit_s=0.8, function=FAULTY) as decoder:
+        decoder.submit(str(video))
+        decoder.submit(str(video))
+        assert decoder.result()[0].any()
+        assert decoder.result()[0].any()
+
+
 def test_the_process_is_reused_from_file_to_file(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4")
     with DecoderProcess(SPEC) as decoder:
@@ -81,7 +102,7 @@ def test_no_decoder_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
         "import alt_ray.video.child as child\n"
         f"decoder = DecoderProcess(ClipSpec(num_frames=1, image_size=8), time_limit_s=1.0, function={FAULTY!r})\n"
         "decoder._start()\n"
-        "decoder._connection.send(('hang.mp4', None, None))\n"
+        "decoder._connection.send(('hang.mp4', None, None, 0))\n"
         "print(decoder._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -37,8 +37,9 @@ from alt_ray.video.sampling import ClipSpec
 ZERO_SHOT_NOTE = "no adapter: labels are frozen CLIP, zero-shot: the mean of the frames' image embeddings"
 RANDOM_NOTE = "random weights: the labels mean nothing"
 
-# Clips that one task of a decoder takes: enough for a batch of the encoder, few enough that the last tasks end together.
-MIN_SHARD_CLIPS, MAX_SHARD_CLIPS, SHARDS_PER_DECODER = 4, 1024, 16
+# Clips that one task of a decoder takes: few, so that results come early and the last tasks end together, but never so few that
+# Ray has more tasks to keep in mind than it does well.
+MIN_SHARD_CLIPS, MAX_SHARD_CLIPS, SHARDS_PER_DECODER, MAX_SHARDS = 4, 64, 16, 20_000
 DECODE_BATCH_CLIPS = 8  # decoded before they are handed on: 10 MB at 8 frames of 224 pixels
 MAX_PASSES = 3  # what a pass left out (results lost with a node) is done in another
 INPUT_COLUMNS = ["video_id", "uri", "start_s", "end_s"]
@@ -181,7 +182,8 @@ def label_dataset(
 
 
 def _shards(clips: pa.Table, num_decoders: int) -> list[pa.Table]:
-    size = min(max(clips.num_rows // (num_decoders * SHARDS_PER_DECODER), MIN_SHARD_CLIPS), MAX_SHARD_CLIPS)
+    even = clips.num_rows // (num_decoders * SHARDS_PER_DECODER)
+    size = max(min(max(even, MIN_SHARD_CLIPS), MAX_SHARD_CLIPS), clips.num_rows // MAX_SHARDS)
     clips = clips.combine_chunks()
     return [clips.slice(start, size) for start in range(0, clips.num_rows, size)]
 

@@ -51,30 +51,40 @@ class DecodeClips:
         self.decoder = DecoderProcess(settings.spec, time_limit_s=settings.time_limit_s, function=settings.function)
 
     def __call__(self, batch: Batch) -> Batch:
-        uris = batch["uri"]
-        frames_BVTHW3 = np.zeros((len(uris), *self.settings.spec.shape), np.uint8)
+        clips = [
+            (str(uri), _bound(start_s), _bound(end_s))
+            for uri, start_s, end_s in zip(batch["uri"], batch["start_s"], batch["end_s"], strict=True)
+        ]
+        frames_BVTHW3 = np.zeros((len(clips), *self.settings.spec.shape), np.uint8)
         rows = []
-        for i, uri in enumerate(uris):
-            start_s, end_s = (_bound(batch[name][i]) for name in ("start_s", "end_s"))
-            rows.append(self._decode(str(uri), start_s, end_s, frames_BVTHW3[i]))
+        for i, clip in enumerate(clips):
+            if i == 0:
+                self.decoder.submit(*clip)
+            if i + 1 < len(clips):  # decoded while this one is copied
+                self.decoder.submit(*clips[i + 1])
+            rows.append(self._fetch(frames_BVTHW3[i], attempt=1))
+        for i, clip in enumerate(clips):
+            while _is_passing(rows[i], clip[0]):
+                time.sleep(RETRY_WAIT_S * rows[i]["attempts"])
+                self.decoder.submit(*clip)
+                rows[i] = self._fetch(frames_BVTHW3[i], attempt=rows[i]["attempts"] + 1)
         columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         return {**batch, "frames": frames_BVTHW3, **columns}
 
-    def _decode(self, uri: str, start_s: float | None, end_s: float | None, out_VTHW3: np.ndarray) -> dict[str, Any]:
-        attempt = 1
-        while True:
-            try:
-                frames_VTHW3, probe = self.decoder.decode(uri, start_s, end_s)
-            except DecodeError as exc:
-                is_passing = exc.reason == "crashed" or (exc.stage == "open" and "://" in uri)
-                if is_passing and attempt < MAX_ATTEMPTS.get(exc.reason, 1):
-                    time.sleep(RETRY_WAIT_S * attempt)
-                    attempt += 1
-                    continue
-                error = {"error": exc.reason, "stage": exc.stage, "message": exc.message}
-                return {**asdict(NO_PROBE), **error, "attempts": attempt}
-            out_VTHW3[:] = frames_VTHW3
-            return {**asdict(probe), "error": "", "stage": "", "message": "", "attempts": attempt}
+    def _fetch(self, out_VTHW3: np.ndarray, attempt: int) -> dict[str, Any]:
+        try:
+            frames_VTHW3, probe = self.decoder.result()
+        except DecodeError as exc:
+            error = {"error": exc.reason, "stage": exc.stage, "message": exc.message}
+            return {**asdict(NO_PROBE), **error, "attempts": attempt}
+        out_VTHW3[:] = frames_VTHW3
+        return {**asdict(probe), "error": "", "stage": "", "message": "", "attempts": attempt}
+
+
+def _is_passing(row: dict[str, Any], uri: str) -> bool:
+    """Whether a clip failed in a way that may mend itself, and has attempts left."""
+    may_mend = row["error"] == "crashed" or (row["stage"] == "open" and "://" in uri)
+    return may_mend and row["attempts"] < MAX_ATTEMPTS.get(row["error"], 1)
 
 
 def _bound(value: Any) -> float | None:

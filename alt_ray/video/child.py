@@ -2,7 +2,7 @@
 
 Started by `isolation` as `python -m alt_ray.video.child`, never by hand. Knows nothing of why it was started, nor of Ray.
 
-The pipe carries small tuples: (uri, start_s, end_s) in; ("ok", Probe) or ("error", DecodeError) out. Frames go through the
+The pipe carries small tuples: (uri, start_s, end_s, slot) in; ("ok", Probe) or ("error", DecodeError) out. Frames go through the
 shared memory behind a file descriptor, so they are never pickled.
 """
 
@@ -29,20 +29,20 @@ def load_function(name: str) -> Callable[..., Probe]:
     return getattr(importlib.import_module(module), function)
 
 
-def serve(connection: Connection, frames_VTHW3: np.ndarray, spec: ClipSpec, time_limit_s: float, function: str) -> None:
+def serve(connection: Connection, slots_SVTHW3: np.ndarray, spec: ClipSpec, time_limit_s: float, function: str) -> None:
     """Answer requests until the other end closes."""
     decode = load_function(function)
     connection.send(("ready", None))
     while True:
         try:
-            uri, start_s, end_s = connection.recv()
+            uri, start_s, end_s, slot = connection.recv()
         except EOFError:
             return
         # The default action of SIGALRM ends a process even while native code hangs and holds the interpreter, so that no
         # decoder outlives a worker that was killed.
         signal.setitimer(signal.ITIMER_REAL, time_limit_s + GRACE_S)
         try:
-            answer: tuple[str, Probe | DecodeError] = ("ok", decode(uri, start_s, end_s, spec, frames_VTHW3))
+            answer: tuple[str, Probe | DecodeError] = ("ok", decode(uri, start_s, end_s, spec, slots_SVTHW3[slot]))
         except DecodeError as exc:
             answer = ("error", exc)
         except MemoryError:
@@ -57,10 +57,10 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     memory = int(sys.argv[2])
     spec, time_limit_s, function = connection.recv()
-    with mmap.mmap(memory, spec.num_bytes) as shared:
+    with mmap.mmap(memory, 0) as shared:  # all of it: as many slots as the parent made
         os.close(memory)
-        frames_VTHW3 = np.frombuffer(shared, np.uint8, count=spec.num_bytes).reshape(spec.shape)
-        serve(connection, frames_VTHW3, spec, time_limit_s, function)
+        slots_SVTHW3 = np.frombuffer(shared, np.uint8).reshape(-1, *spec.shape)
+        serve(connection, slots_SVTHW3, spec, time_limit_s, function)
         os._exit(0)  # the array still looks into the shared memory, which would make closing it an error
 
 
