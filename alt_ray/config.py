@@ -79,8 +79,8 @@ class ClusterOptions:
     """GPUs (or a share of one) for each of them; 0 on CPUs; none: 1 with a GPU."""
     num_decoders: int | None = None
     """Processes that decode videos; none: as many as the CPUs allow."""
-    batch_clips: int = 16
-    """Clips that the encoder takes at once."""
+    batch_clips: int | None = None
+    """Clips that the encoder takes at once; none: 4 on CPUs, 32 on GPUs."""
 
     def __post_init__(self) -> None:
         _positive(self, "num_actors", "num_decoders", "batch_clips")

@@ -222,7 +222,7 @@ class TestLabel:
         )
         plan = plan_resources(2, 0, 2**34, ClusterOptions())
         decode = DecodeSettings(ClipSpec(image_size=64))
-        dataset = label_dataset(read_source(str(videos)).table, decode, request, prepare_model(request), plan, 16)
+        dataset = label_dataset(read_source(str(videos)).table, decode, request, prepare_model(request), plan)
         encoder = get_execution_plan(dataset._logical_plan)[0].dag
         assert encoder.name == "MapBatches(LabelClips)"
         assert [operator.name for operator in encoder.input_dependencies] == ["MapBatches(DecodeClips)"]

@@ -39,7 +39,7 @@ RANDOM_NOTE = "random weights: the labels mean nothing"
 
 # Clips that one task of a decoder takes: few, so that results come early and the last tasks end together, but never so few that
 # Ray has more tasks to keep in mind than it does well.
-MIN_SHARD_CLIPS, MAX_SHARD_CLIPS, SHARDS_PER_DECODER, MAX_SHARDS = 4, 64, 16, 20_000
+MAX_SHARD_CLIPS, SHARDS_PER_DECODER, MAX_SHARDS = 64, 32, 20_000
 DECODE_BATCH_CLIPS = 8  # decoded before they are handed on: 10 MB at 8 frames of 224 pixels
 MAX_PASSES = 3  # what a pass left out (results lost with a node) is done in another
 INPUT_COLUMNS = ["video_id", "uri", "start_s", "end_s"]
@@ -139,10 +139,9 @@ def stream_labels(
     request: ModelRequest,
     prepared: PreparedModel,
     plan: Resources,
-    batch_clips: int,
 ) -> Iterator[pa.Table]:
     """Yield the results (rows of schema.result_schema) of `clips` (INPUT_COLUMNS) as they come, in any order."""
-    dataset = label_dataset(clips, decode, request, prepared, plan, batch_clips)
+    dataset = label_dataset(clips, decode, request, prepared, plan)
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
@@ -152,11 +151,12 @@ def label_dataset(
     request: ModelRequest,
     prepared: PreparedModel,
     plan: Resources,
-    batch_clips: int,
 ) -> ray.data.Dataset:
     """The lazy pipeline. Both stages are actor pools: two of those are never fused into one, so they overlap."""
-    shards = _shards(clips.select(INPUT_COLUMNS), plan.num_decoders)
-    num_encoders = min(plan.num_encoders, -(-clips.num_rows // batch_clips))  # a small job waits for few models to load
+    shards = _shards(clips.select(INPUT_COLUMNS), plan)
+    num_encoders = min(
+        plan.num_encoders, -(-clips.num_rows // plan.batch_clips)
+    )  # a small job waits for few models to load
     return (
         ray.data.from_arrow(shards)
         .map_batches(
@@ -172,7 +172,7 @@ def label_dataset(
         .map_batches(
             LabelClips,
             fn_constructor_args=(request, prepared),
-            batch_size=batch_clips,
+            batch_size=plan.batch_clips,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=num_encoders, max_tasks_in_flight_per_actor=2),
             num_cpus=plan.encoder_cpus,
@@ -181,9 +181,10 @@ def label_dataset(
     )
 
 
-def _shards(clips: pa.Table, num_decoders: int) -> list[pa.Table]:
-    even = clips.num_rows // (num_decoders * SHARDS_PER_DECODER)
-    size = max(min(max(even, MIN_SHARD_CLIPS), MAX_SHARD_CLIPS), clips.num_rows // MAX_SHARDS)
+def _shards(clips: pa.Table, plan: Resources) -> list[pa.Table]:
+    even = clips.num_rows // (plan.num_decoders * SHARDS_PER_DECODER)
+    size = max(min(even, MAX_SHARD_CLIPS), clips.num_rows // MAX_SHARDS, 1)
+    size = -(-size // plan.batch_clips) * plan.batch_clips  # whole batches, so that no encoder gets the rest of one
     clips = clips.combine_chunks()
     return [clips.slice(start, size) for start in range(0, clips.num_rows, size)]
 
@@ -240,9 +241,7 @@ class _LabelJob:
             Progress("label", clips.num_rows, quiet=self.options.output.quiet) as progress,
         ):
             try:
-                for results in stream_labels(
-                    clips, self.decode, self.request, self.prepared, self.plan, self.options.cluster.batch_clips
-                ):
+                for results in stream_labels(clips, self.decode, self.request, self.prepared, self.plan):
                     labelled, failed = writer.add(results)
                     progress.add(labelled + failed, failed)
             except ray.exceptions.RayError as exc:
