@@ -87,7 +87,7 @@ def patches_named_right(
         cells = mask.reshape(grid, side, grid, side).transpose(0, 2, 1, 3).reshape(grid * grid, -1)
         counts_PE = np.stack([np.bincount(cell, minlength=len(ENTITIES)) for cell in cells])
         with torch.no_grad():
-            regions = encoder.encode_frames(encoder.normalise(torch.from_numpy(picture)[None]))
+            regions = encoder.encode_frames(encoder.normalise(torch.tensor(picture)[None]))
         region_P = regions.region_of_patch[0].numpy()
         guess_R = (F.normalize(regions.align_tokens[0].float(), dim=-1) @ texts.T).argmax(-1).numpy()
         for region in np.unique(region_P):
