@@ -70,7 +70,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
     labels = read_labels(options.labels) if options.labels is not None else None
     corpus = None if options.adapter and options.corpus is None else load_corpus(options.corpus)
     folder = OutputFolder(options.out)
-    recorded = folder.read_run()
+    folder.read_run()  # a folder of something newer is refused before anything is waited for
     quiet = options.output.quiet
     announce(f"label: {inputs.table.num_rows} inputs; starting or joining Ray", quiet=quiet)
     with folder.lock(), cluster(options.cluster.address) as available:
@@ -98,8 +98,8 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
         announce(f"label: loading the model; {plan}", quiet=quiet)
         prepared = prepare(request, plan)
         settings = {**prepared.identity, "views": options.sampling.views}
-        if recorded is not None:
-            refuse_other_settings(recorded["settings"], settings, folder.uri)
+        if (recorded := folder.read_run()) is not None:  # under the lock: another run may just have ended
+            refuse_other_settings(recorded.get("settings", {}), settings, folder.uri)
         decode = DecodeSettings(
             ClipSpec(
                 num_frames=prepared.num_frames,

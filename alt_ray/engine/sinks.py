@@ -91,7 +91,8 @@ class OutputFolder:
     def published(self, inputs: pa.ChunkedArray) -> "Published":
         """What is published of the inputs with these video ids."""
         labels, failures = self.ids(LABELS), self.ids(FAILURES)
-        errors = pads.dataset(self.parts(FAILURES), schema=failure_schema(), filesystem=self.filesystem).to_table()
+        failed = pads.dataset(self.parts(FAILURES), schema=failure_schema(), filesystem=self.filesystem)
+        errors = failed.to_table(columns=["video_id", "error"])  # messages are most of it
         errors = errors.filter(pc.is_in(errors["video_id"], value_set=inputs.combine_chunks()))["error"]
         everything = pa.concat_arrays([labels, failures])
         return Published(

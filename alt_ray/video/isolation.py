@@ -148,9 +148,7 @@ class DecoderProcess:
             return "was not running"
         connection.close()
         try:
-            code = process.wait(
-                timeout=0.5
-            )  # one that crashed has ended already, but the system may need a moment to say so
+            code = process.wait(timeout=0.5)  # it has ended if it crashed, but the system may need a moment to say so
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
