@@ -7,7 +7,7 @@ VIDEOS ?= ../shared/videos
 .PHONY: help demo test check bench clean
 
 help:
-	@echo "make demo    install into $(VENV), label a dozen small videos, offline"
+	@echo "make demo    install into $(VENV), draw 60 small videos, label them, show the page; offline"
 	@echo "make test    install, run the tests"
 	@echo "make check   install, run ruff, the type checker and the import rules"
 	@echo "make bench   run the benchmarks (VIDEOS=$(VIDEOS)); prints tables for benchmarks/README.md"

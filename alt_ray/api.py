@@ -6,6 +6,7 @@ T frames, H x W pixels.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,10 +47,15 @@ class VideoModel:
         """
         if isinstance(source, Tensor):
             return self.model.label(source, top)
+        frames_THW3 = self.frames_of(source, start_s, end_s)
+        return self.model.label(torch.from_numpy(frames_THW3).permute(0, 3, 1, 2), top)
+
+    def frames_of(self, source: str | Path, start_s: float | None = None, end_s: float | None = None) -> np.ndarray:
+        """Return the frames [T, H, W, 3], uint8 RGB, that `label` looks at in a video. Raises DecodeError."""
         if self._decoder is None:
             self._decoder = DecoderProcess(self._spec())
         frames_VTHW3, _ = self._decoder.decode(canonical_uri(str(source)), start_s, end_s)
-        return self.model.label(torch.tensor(frames_VTHW3).permute(0, 1, 4, 2, 3), top)
+        return frames_VTHW3[0].copy()  # the decoder uses its memory again
 
     def _spec(self) -> ClipSpec:
         preprocess: dict[str, Any] = self.config.encoder.preprocess
@@ -64,7 +70,7 @@ class VideoModel:
 def load(
     checkpoint: str | Path, *, pretrained: str | None = None, device: str = "cpu", dtype: str = "float32"
 ) -> VideoModel:
-    """The whole model of a checkpoint folder, encoder included.
+    """The whole model of a checkpoint folder, encoder included; "pocket" is the one that ships with this package.
 
     `pretrained` says where the encoder's weights are now, if they moved. Raises CheckpointError if they are not those that
     the checkpoint was trained with.

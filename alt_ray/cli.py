@@ -1,4 +1,4 @@
-"""The command `alt-ray`: finds the subcommand, makes its options from flags and YAML, and turns errors into exit statuses.
+"""The command `alt-ray`: finds the subcommand, makes its options of flags, YAML and recipes, turns errors into exit statuses.
 
 Everything heavy is imported inside the command that needs it, so that --help takes a fraction of a second. Knows nothing of how
 a job works.
@@ -8,12 +8,12 @@ import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from alt_ray import __version__
+from alt_ray import __version__, bundled
 from alt_ray.config import CostOptions, DemoOptions, DoctorOptions, LabelOptions
 from alt_ray.errors import AltRayError, UsageError
 from alt_ray.yamlfile import flags_of_yaml
@@ -21,19 +21,30 @@ from alt_ray.yamlfile import flags_of_yaml
 OK, FAILED, WRONG_USAGE = 0, 1, 2
 _Options = TypeVar("_Options")
 
+DEFAULT_TAKEN = (
+    f"recipe {bundled.DEFAULT_RECIPE}, the default since no {{}} was named: a tiny model of a drawn world; "
+    "real videos need a real encoder"
+)
+
 # Flags stand flat (--merge-r, not --encoder.merge-r), switches have no --no- twin, and SOURCE needs no name.
 _STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
 
 
 def _label(argv: Sequence[str], program: str) -> int:
-    options = parse(LabelOptions, argv, program)
+    arguments, is_default = _arguments(LabelOptions, argv)
+    options = _parsed(LabelOptions, arguments, program)
     from alt_ray.engine.label import label
 
     say = _speaker(options.output.quiet)
+    model = options.adapter or options.encoder.encoder
     if options.encoder.pretrained == "none" and not options.adapter:
-        say(f"alt-ray label: {options.encoder.encoder} with random weights: the labels will mean nothing")
+        model = f"{model} with random weights: the labels will mean nothing"
+    if is_default:
+        say(f"alt-ray label: {DEFAULT_TAKEN.format('--encoder or --adapter')}")
+    elif options.recipe:
+        say(f"alt-ray label: recipe {options.recipe} ({model})")
     else:
-        say(f"alt-ray label: {options.adapter or options.encoder.encoder}")
+        say(f"alt-ray label: {model}")
     summary = label(options)
     say(
         f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
@@ -55,6 +66,9 @@ def _cost(argv: Sequence[str], program: str) -> int:
     options = parse(CostOptions, argv, program)
     from alt_ray.commands import cost
 
+    if options.encoder is None:
+        line = f"alt-ray cost: {DEFAULT_TAKEN.format('--encoder')}"
+        print(line, file=sys.stderr if options.json else sys.stdout)
     return cost(options)
 
 
@@ -74,7 +88,7 @@ def _demo(argv: Sequence[str], program: str) -> int:
 
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str], str], int]]] = {
     "label": ("label videos, one row of labels or of failure for each", _label),
-    "demo": ("make a dozen small videos and label them, offline", _demo),
+    "demo": ("draw 60 small videos, label them, and show what the model saw, offline", _demo),
     "cost": ("what a model costs per frame, view and video, without running it", _cost),
     "doctor": ("what this machine has, and what is missing", _doctor),
 }
@@ -114,9 +128,55 @@ def run_command(name: str, argv: Sequence[str], program: str) -> NoReturn:
 
 
 def parse(kind: type[_Options], argv: Sequence[str], program: str) -> _Options:
-    """Make the options `kind` from flags; the keys of --config FILE count as flags that come before the others."""
-    arguments = _with_config(kind, list(argv))
+    """Make the options `kind` from flags; those of a recipe count as flags that come first, then those of --config FILE."""
+    return _parsed(kind, _arguments(kind, argv)[0], program)
+
+
+def _parsed(kind: type[_Options], arguments: Sequence[str], program: str) -> _Options:
     return tyro.cli(kind, args=arguments, prog=program, config=_STYLE)
+
+
+def _arguments(kind: type[Any], argv: Sequence[str]) -> tuple[list[str], bool]:
+    """Return all flags, of which the last of a name counts, and whether the recipe among them is there by default."""
+    given = _with_config(kind, list(argv))
+    if not any(field.name == "recipe" for field in dataclasses.fields(kind)):
+        return given, False
+    named = _named(given)
+    is_default = not {"recipe", "encoder", "adapter"} & set(named)
+    recipe = bundled.DEFAULT_RECIPE if is_default else named.get("recipe")
+    if recipe is None:
+        return given, False
+    if is_default and "pretrained" in named:
+        raise UsageError("--pretrained names weights; name the --encoder that they are for as well")
+    settings = flags_of_yaml(str(bundled.recipe_file(recipe)), kind)
+    _refuse_two_models(recipe, _named(settings), named)
+    if "merge_r" in _named(settings) and "merge_ratio" in named:
+        settings += ["--merge-r", "None"]  # two names of one thing: the recipe's gives way, too
+    return [*settings, "--recipe", recipe, *given], is_default
+
+
+def _refuse_two_models(recipe: str, settings: Mapping[str, str | None], named: Mapping[str, str | None]) -> None:
+    """An adapter has an encoder of its own: what a recipe says of one must not mix with what was named of the other."""
+    if "adapter" in settings and "encoder" in named and "adapter" not in named:
+        raise UsageError(
+            f"the recipe {recipe} brings the adapter {settings['adapter']}, which has an encoder of its own; leave out "
+            f"--recipe to label with --encoder {named['encoder']}, zero-shot, or leave out --encoder"
+        )
+    if "encoder" in settings and "adapter" in named:
+        raise UsageError(
+            f"the recipe {recipe} brings the encoder {settings['encoder']}, and --adapter {named['adapter']} has one of its "
+            "own; leave out --recipe or --adapter"
+        )
+
+
+def _named(flags: Sequence[str]) -> dict[str, str | None]:
+    """The options named by flags, by their names without dashes; the last value counts."""
+    named: dict[str, str | None] = {}
+    for flag, following in zip(flags, [*flags[1:], None], strict=True):
+        if flag.startswith("--"):
+            name, is_joined, value = flag[2:].partition("=")
+            named[name.replace("-", "_")] = value if is_joined else following
+    return named
 
 
 def _with_config(kind: type[Any], argv: list[str]) -> list[str]:

@@ -9,10 +9,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from alt_ray import bundled
 from alt_ray.errors import UsageError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+MergeSchedule = Literal["constant", "decreasing"]
+RegionFeatures = Literal["final", "value"]
 
 
 def _positive(owner: object, *names: str) -> None:
@@ -24,32 +27,37 @@ def _positive(owner: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """Which frozen encoder, and how its tokens merge."""
+    """Which frozen encoder, and how its tokens merge. With an adapter all of that is the adapter's."""
 
     encoder: str | None = None
-    """open_clip model name (ViT-B-16), or a JSON model config. With --adapter: taken from the checkpoint."""
+    """open_clip model name (ViT-B-16), a JSON model config, or pocket, which ships with this package."""
     pretrained: str | None = None
-    """open_clip tag (openai), a checkpoint file (.safetensors, or .pt), or "none" for random weights."""
-    merge_r: int = 0
-    """Tokens merged in each block of the encoder."""
-    merge_ratio: float = 0.0
+    """open_clip tag (openai), a checkpoint file (.safetensors, or .pt), or "none" for random weights; pocket has its own."""
+    merge_r: int | None = None
+    """Tokens merged in each block of the encoder; none: 0."""
+    merge_ratio: float | None = None
     """Instead of --merge-r: the share of the patch tokens that is merged away by the last block, 0 to below 1."""
-    merge_schedule: Literal["constant", "decreasing"] = "constant"
-    """How the merging is spread over the blocks."""
-    region_features: Literal["final", "value"] = "final"
-    """What regions are aligned by: the final tokens, or the value path of the last block."""
+    merge_schedule: MergeSchedule | None = None
+    """How the merging is spread over the blocks; none: constant."""
+    region_features: RegionFeatures | None = None
+    """What regions are aligned by: the final tokens, or the value path of the last block; none: final."""
     dtype: Dtype = "float32"
     """Number format of the image encoder."""
     device: Device = "auto"
     """Where the encoder runs; auto takes a GPU if the cluster has one."""
 
     def __post_init__(self) -> None:
-        if self.merge_r < 0:
+        if self.merge_r is not None and self.merge_r < 0:
             raise UsageError(f"--merge-r must be 0 or more, got {self.merge_r}")
-        if not 0 <= self.merge_ratio < 1:
+        if self.merge_ratio is not None and not 0 <= self.merge_ratio < 1:
             raise UsageError(f"--merge-ratio must be at least 0 and below 1, got {self.merge_ratio}")
         if self.merge_r and self.merge_ratio:
             raise UsageError("--merge-r and --merge-ratio say the same thing in two ways: give one of them")
+
+    def merging(self) -> tuple[str, ...]:
+        """The flags given that say how tokens become regions."""
+        names = ("merge_r", "merge_ratio", "merge_schedule", "region_features")
+        return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None)
 
 
 @dataclass(frozen=True)
@@ -129,11 +137,11 @@ class LabelOptions:
     out: str
     """Folder of the results; a second run with the same one does only what is missing."""
     labels: str | None = None
-    """Label names: a file, or a list with commas. With --adapter: those of its training, unless given."""
+    """Label names: a file, or a list with commas. With an adapter: those of its training, unless given."""
     template: str | None = None
     """Text around a label: photo, video, bare, or any text with one {}. Default: photo, or the adapter's."""
     adapter: str | None = None
-    """Checkpoint folder of a trained adapter; none: frozen CLIP, zero-shot."""
+    """Checkpoint folder of a trained adapter, or pocket, which ships with this package; none: frozen CLIP, zero-shot."""
     corpus: str | None = None
     """Entity corpus (.jsonl, .csv, .txt); none: the one that comes with this package, or the adapter's."""
     temperature: float | None = None
@@ -144,6 +152,8 @@ class LabelOptions:
     """Entities kept per video."""
     seed: int = 0
     """Seed of random weights (--pretrained none)."""
+    recipe: str | None = None
+    """Settings by name: pocket or vit-b-16; --config and flags win over it. None: pocket, if no encoder or adapter is named."""
     config: str | None = None
     """YAML file with any of these options, such as `frames: 16`; flags win over it."""
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
@@ -154,33 +164,50 @@ class LabelOptions:
 
     def __post_init__(self) -> None:
         _positive(self, "temperature", "top_labels", "top_entities")
-        if self.adapter is None and self.encoder.encoder is None:
-            raise UsageError("name an encoder, such as --encoder ViT-B-16 --pretrained openai, or a trained --adapter")
-        if self.adapter is None and self.encoder.pretrained is None:
+        if self.adapter is not None:
+            self._refuse_merging(self.adapter)
+            return
+        if self.encoder.encoder is None:
+            raise UsageError(
+                "name an encoder, such as --encoder ViT-B-16 --pretrained openai, or a trained --adapter; the adapter "
+                "that ships with this package is pocket, and the command line takes it if nothing is named"
+            )
+        if self.encoder.pretrained is None and bundled.own_weights(self.encoder.encoder) is None:
             raise UsageError(
                 f"--encoder {self.encoder.encoder} has no weights: name them (--pretrained openai, or a file), "
                 "or say --pretrained none to run it with random weights, whose labels mean nothing"
             )
-        if self.adapter is None and self.labels is None:
+        if self.labels is None:
             raise UsageError("say what to look for: --labels FILE, or --labels 'walking,running,playing guitar'")
+
+    def _refuse_merging(self, adapter: str) -> None:
+        if given := self.encoder.merging():
+            name, encoder = adapter, "--encoder NAME --pretrained WEIGHTS"
+            if bundled.adapter_folder(adapter):
+                name, encoder = f"{adapter} (the default where no --encoder is named)", f"--encoder {adapter}"
+            raise UsageError(
+                f"{' and '.join(given)} can't be chosen with the adapter {name}: it was trained with its own merging and "
+                f"regions, and keeps to them. For others name an encoder instead (such as {encoder}, zero-shot), or train "
+                "another adapter"
+            )
 
 
 @dataclass(frozen=True)
 class CostOptions:
     """What `alt-ray cost` counts. One multiply-add counts as one, as in the papers of the field."""
 
-    encoder: str = "ViT-B-16"
-    """open_clip model name, or a JSON model config."""
-    merge_r: int = 0
-    """Tokens merged in each block of the encoder."""
-    merge_ratio: float = 0.0
+    encoder: str | None = None
+    """open_clip model name, a JSON model config, or pocket; none: the recipe pocket, with its adapter, merging and frames."""
+    merge_r: int | None = None
+    """Tokens merged in each block of the encoder; none: 0, or as the recipe does."""
+    merge_ratio: float | None = None
     """Instead of --merge-r: the share of the patch tokens that is merged away by the last block."""
-    merge_schedule: Literal["constant", "decreasing"] = "constant"
-    """How the merging is spread over the blocks."""
-    region_features: Literal["final", "value"] = "final"
-    """What regions are aligned by."""
-    frames: int = 8
-    """Frames per view."""
+    merge_schedule: MergeSchedule | None = None
+    """How the merging is spread over the blocks; none: constant."""
+    region_features: RegionFeatures | None = None
+    """What regions are aligned by; none: final, or as the recipe does."""
+    frames: int | None = None
+    """Frames per view; none: 8, or as many as the recipe takes."""
     views: int = 1
     """Views per video."""
     entities: int = 0
@@ -204,9 +231,9 @@ class DemoOptions:
     """Options of `alt-ray demo`."""
 
     out: str = "demo"
-    """Folder for the videos and the results."""
+    """Folder for the videos, the results and the page (index.html)."""
     no_browser: bool = False
-    """Don't open anything in a browser."""
+    """Don't open the page in a browser."""
     quiet: bool = False
     """Say nothing but errors."""
     json: bool = False

@@ -7,10 +7,14 @@ import av
 import numpy as np
 import pytest
 
-from alt_ray.demo import TINY_CLIP
-
 REAL_VIDEOS = Path(__file__).parents[2] / "shared" / "videos"
 needs_real_videos = pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason="the real videos are not on this machine")
+
+TINY_CLIP = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 64, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
 
 
 def write_video(

@@ -66,6 +66,20 @@ def test_other_labels_need_no_other_checkpoint(checkpoint: Path, tmp_path: Path)
     assert {name for name, _ in model.label(write_video(tmp_path / "v.mp4"))[0].labels} == {"a", "b"}
 
 
+def test_the_frames_that_label_looks_at_are_those_at_the_middle_of_equal_parts(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    model = alt_ray.load(checkpoint)
+    # Frame i of 30 has the grey level 40 + 5 * i; the middles of four quarters are frames 3, 11, 18 and 26.
+    video = write_video(tmp_path / "v.mp4")
+    frames_THW3 = model.frames_of(video)
+    model.frames_of(video, 0.0, 0.3)  # what was returned before stays as it is
+    model.frames_of(video, 0.0, 0.3)
+    assert abs(frames_THW3.mean((1, 2, 3)) - [55, 95, 130, 170]).max() < 3
+    as_frames = model.label(torch.from_numpy(frames_THW3).permute(0, 3, 1, 2))
+    assert as_frames == model.label(video)
+
+
 def test_a_broken_video_is_a_decode_error(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"no video")
     with pytest.raises(DecodeError, match=r"v\.mp4"):

@@ -46,7 +46,8 @@ def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["label", "videos", "--out", "o"], "--encoder"),
+        (["label", "videos", "--out", "o"], "videos does not exist"),
+        (["label", "videos", "--out", "o", "--pretrained", "openai"], "--encoder"),
         (["label", "videos", "--out", "o", "--encoder", "ViT-B-32"], "--pretrained none"),
         (["label", "videos", "--out", "o", "--encoder", "ViT-B-32", "--pretrained", "none"], "--labels"),
         (["label", *MINIMAL, "--frames", "0"], "--frames must be above 0"),
@@ -107,7 +108,7 @@ def test_bad_yaml_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_cost_prints_one_line_of_json() -> None:
-    result = run("cost", "--merge-r", "8", "--views", "3", "--json")
+    result = run("cost", "--encoder", "ViT-B-16", "--merge-r", "8", "--views", "3", "--json")
     report = json.loads(result.stdout)
     assert report["gflops_per_video"] == pytest.approx(328, rel=0.02)
     assert {"gflops_per_frame", "gflops_per_view", "parameters"} <= set(report)
@@ -117,11 +118,12 @@ def test_doctor_finds_what_is_installed() -> None:
     found = json.loads(run("doctor", "--json").stdout)
     assert found["packages"]["ray"][0].isdigit()
     assert found["cpus"] == len(os.sched_getaffinity(0))
+    assert found["recipe"] == "pocket by default; its files are here"
 
 
 def test_the_job_script_takes_the_same_options() -> None:
     script = Path(__file__).parents[1] / "jobs" / "label.py"
     result = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
     assert result.returncode == 0
-    for flag in ("--encoder", "--merge-ratio", "--num-actors", "--json"):
+    for flag in ("--recipe", "--encoder", "--merge-ratio", "--num-actors", "--json"):
         assert flag in result.stdout

@@ -124,6 +124,13 @@ def test_encoder_parameters_are_exact() -> None:
     assert parameters["text"] == sum(p.numel() for p in clip.parameters()) - vision - clip.logit_scale.numel()
 
 
+def test_parameters_of_the_pocket_are_exact() -> None:
+    clip, parameters = load_encoder("pocket").clip, cost("pocket").parameters
+    vision = sum(p.numel() for p in clip.visual.parameters())
+    assert parameters["vision"] == vision
+    assert parameters["text"] == sum(p.numel() for p in clip.parameters()) - vision - clip.logit_scale.numel()
+
+
 def test_alignment_is_stated_separately_and_part_of_the_total() -> None:
     free, aligned = cost(TINY, num_frames=4), cost(TINY, num_frames=4, num_views=3, num_entities=100)
     assert aligned.gflops_alignment == pytest.approx(4 * 65 * 64 * 100 / 1e9)

@@ -19,6 +19,7 @@ import ray.data
 import ray.exceptions
 
 import alt_ray
+from alt_ray import bundled
 from alt_ray.config import LabelOptions
 from alt_ray.corpus.entities import load_corpus
 from alt_ray.corpus.labels import read_labels
@@ -35,6 +36,9 @@ from alt_ray.video.manifest import Inputs, read_source
 from alt_ray.video.sampling import ClipSpec
 
 ZERO_SHOT_NOTE = "no adapter: labels are frozen CLIP, zero-shot: the mean of the frames' image embeddings"
+POCKET_NOTE = (
+    "the encoder is the pocket's: tiny, and of a drawn world (docs/pocket.md); real videos need a real encoder"
+)
 RANDOM_NOTE = "random weights: the labels mean nothing"
 
 # Clips that one task of a decoder takes: few, so that results come early and the last tasks end together, but never so few that
@@ -260,6 +264,8 @@ class _LabelJob:
         notes = [] if self.options.adapter else [ZERO_SHOT_NOTE]
         if self.settings["pretrained"] == "none":
             notes.append(RANDOM_NOTE)
+        if self.settings["pretrained"] == bundled.POCKET:
+            notes.append(POCKET_NOTE)
         self.folder.write_run(
             {
                 "command": "label",

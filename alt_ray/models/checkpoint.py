@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from alt_ray import bundled
 from alt_ray.errors import CheckpointError, ModelError
 from alt_ray.models.adapter import VideoAdapter
 from alt_ray.models.alt import AltModel
@@ -171,10 +172,11 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint; where an encoder or a corpus digest is given, refuse one that it was not trained with.
 
-    `encoder` may be what a feature store recorded, or `EncoderRecord.of(...)` a live one. Raise CheckpointError for a
-    folder that is missing, incomplete, damaged, newer than this version, or a mismatch.
+    `folder` may be the name of one that ships here ("pocket"). `encoder` may be what a feature store recorded, or
+    `EncoderRecord.of(...)` a live one. Raise CheckpointError for a folder that is missing, incomplete, damaged, newer
+    than this version, or a mismatch.
     """
-    folder = Path(folder)
+    folder = bundled.adapter_folder(folder) or Path(folder)
     config, tensors_digest = _read_config(folder)
     if encoder is not None:
         check_encoder(config.encoder, encoder)
@@ -210,11 +212,14 @@ def encoder_of(
 
     source = None if (pretrained or record.pretrained) == "none" else pretrained or record.pretrained
     # Weights of a tag come with the model's name; weights of a file, or none, fit the config itself.
-    by_tag = source is not None and not Path(source).is_file()
+    if bundled.encoder_weights(source):
+        by_name = bundled.encoder_config(record.name) is not None
+    else:
+        by_name = source is not None and not Path(source).is_file()
     config = {"model_cfg": record.model_config, "preprocess_cfg": record.preprocess}
     try:
         return load_encoder(
-            record.name if by_tag else config,
+            record.name if by_name else config,
             source,
             merge_r=record.merge_schedule,
             region_features=record.region_features,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alt_ray import bundled
 from alt_ray.errors import ModelError
 from alt_ray.models.configs import AdapterConfig
 from alt_ray.models.schedule import max_merge, merge_schedule, tokens_per_block
@@ -132,10 +133,10 @@ def cost(
 
 
 def read_model_config(model: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """An open_clip config as dict, from a dict, a JSON path or a name that open_clip knows; imports none of it."""
+    """An open_clip config as dict, from a dict, a JSON path, or a name that open_clip or this package knows; imports no model."""
     if isinstance(model, Mapping):
         return dict(model)
-    path = Path(model)
+    path = bundled.encoder_config(model) or Path(model)
     if path.suffix != ".json":
         spec = importlib.util.find_spec("open_clip")
         folders = [Path(folder) / "model_configs" for folder in (spec and spec.submodule_search_locations) or ()]
@@ -146,7 +147,7 @@ def read_model_config(model: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ModelError(
-            f"model {str(model)!r}: expected a name of open_clip, such as ViT-B-16, or a JSON config"
+            f"model {str(model)!r}: expected a name of open_clip, such as ViT-B-16, {bundled.POCKET}, or a JSON config"
         ) from exc
     except ValueError as exc:
         raise ModelError(f"model config {path}: expected JSON ({exc})") from exc

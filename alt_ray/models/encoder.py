@@ -17,6 +17,7 @@ from open_clip.transform import image_transform_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alt_ray import bundled
 from alt_ray.errors import ModelError
 from alt_ray.models.merging import merge_tokens, plan_merge
 from alt_ray.models.schedule import merge_schedule
@@ -189,15 +190,19 @@ def load_encoder(
 ) -> RegionEncoder:
     """Build a frozen region-aware encoder.
 
-    `model` is an open_clip model name, a model config (open_clip's format), or the path of a JSON config. `pretrained`
-    is an open_clip tag, a checkpoint path (.safetensors, or .pt read with weights_only), or None: random weights that
-    follow `seed`. `merge_ratio`, `merge_r` and `schedule` are those of `merge_schedule`. Raises ModelError.
+    `model` is an open_clip model name, "pocket" (it ships with this package), a model config (open_clip's format), or
+    the path of a JSON config. `pretrained` is an open_clip tag, "pocket", a checkpoint path (.safetensors, or .pt read
+    with weights_only), "none" for random weights that follow `seed`, or None: the model's own if it ships with some
+    ("pocket" does), or else random ones. `merge_ratio`, `merge_r` and `schedule` are those of `merge_schedule`. Raises
+    ModelError.
     """
     if region_features not in REGION_FEATURES:
         raise ModelError(f"region_features is {region_features!r}; it must be one of {', '.join(REGION_FEATURES)}")
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
     target = _usable_device(device)
+    if pretrained is None:
+        pretrained = bundled.own_weights(model)
     pretrained = None if pretrained is None or str(pretrained) == "none" else str(pretrained)
     spec, checkpoint = resolve_model(model, pretrained)
     clip = build_model(spec, checkpoint, seed)

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from alt_ray import bundled
 from alt_ray.errors import ModelError
 
 FAMILIES = "OpenAI, LAION, DataComp, DFN, MetaCLIP and CLIPA models named ViT-S, M, B, L, H, g or bigG"
@@ -44,8 +45,9 @@ class ModelSpec:
 def resolve_model(model: str | Path | dict[str, Any], pretrained: str | None) -> tuple[ModelSpec, Path | None]:
     """Return what to build and the checkpoint file to fill it with (None: random weights).
 
-    `model` is an open_clip name, a config, or the path of a JSON config; `pretrained` an open_clip tag (downloaded
-    unless cached), a checkpoint path, or None. ModelError names what is unknown and what would be accepted.
+    `model` is an open_clip name, the name of one that ships here, a config, or the path of a JSON config; `pretrained`
+    an open_clip tag (downloaded unless cached), the name of weights that ship here, a checkpoint path, or None.
+    ModelError names what is unknown and what would be accepted.
     """
     name, config, preprocess = _find_config(model)
     refuse_unsupported(name, config)
@@ -136,8 +138,8 @@ def _find_config(model: str | Path | dict[str, Any]) -> tuple[str, dict[str, Any
         name, found = "custom", deepcopy(model)
     elif isinstance(model, str) and (config := open_clip.get_model_config(model.replace("/", "-"))):
         return model.replace("/", "-"), config, {}
-    elif (path := Path(model)).suffix == ".json":
-        name = path.stem
+    elif (path := bundled.encoder_config(model) or Path(model)).suffix == ".json":
+        name = str(model) if bundled.encoder_config(model) else path.stem
         try:
             found = json.loads(path.read_text())
         except (OSError, ValueError) as exc:
@@ -146,8 +148,8 @@ def _find_config(model: str | Path | dict[str, Any]) -> tuple[str, dict[str, Any
         close = difflib.get_close_matches(str(model), open_clip.list_models(), n=3, cutoff=0.4)
         hint = f"close: {', '.join(close)}; " if close else ""
         raise ModelError(
-            f"unknown model {str(model)!r}; {hint}accepted: an open_clip model name, a model config, or the path of a "
-            f"JSON config"
+            f"unknown model {str(model)!r}; {hint}accepted: an open_clip model name, {bundled.POCKET}, a model config, "
+            f"or the path of a JSON config"
         )
     # A file from the Hugging Face hub wraps the config and says how to prepare images.
     config = found.get("model_cfg", found) if isinstance(found, dict) else {}
@@ -167,9 +169,12 @@ def _download(name: str, tag: str, tag_config: dict[str, Any]) -> Path:
 
 
 def _find_checkpoint(name: str, pretrained: str) -> Path:
+    if shipped := bundled.encoder_weights(pretrained):
+        return shipped
     path = Path(pretrained)
     if not path.is_file():
-        tags = ", ".join(list_pretrained_tags_by_model(name)) or "none for this model"
+        own = bundled.own_weights(name)
+        tags = own or ", ".join(list_pretrained_tags_by_model(name)) or "none for this model"
         raise ModelError(f"pretrained={pretrained!r} is neither a file nor a tag of {name}; tags: {tags}")
     if path.suffix not in CHECKPOINT_SUFFIXES:
         raise ModelError(f"checkpoint {path} must end in one of {', '.join(CHECKPOINT_SUFFIXES)}")

@@ -1,13 +1,13 @@
 """Train the pocket's tiny CLIP on single frames of the pocket world and true captions of them. Knows nothing of clips or regions.
 
-    python -m alt_ray.pocket.pretrain OUT --steps 20000 --seed 0
+    python -m alt_ray.pocket.pretrain OUT --steps 7000 --seed 0
 
 Image tower: average pooling, since a CLIP that pools by its class token was never asked to put patch tokens into the joint
 space, and regions are aligned there. Half of the patches are dropped in training: it halves the cost, and the average has to
-be right from any half of them. Loss: the sigmoid loss of SigLIP (arXiv 2303.15343), a yes or no for every picture and
-caption of a batch: captions are short and often true of several pictures, and the world knows of which.
+be right from any half of them. Captions are short and often true of several pictures of a batch, and the world knows of which:
+the loss counts on it. Muon, since AdamW took half as many steps again to the same loss (docs/pocket.md).
 
-B pictures and captions, D embedding dim.
+B pictures, C captions, D embedding dim.
 """
 
 import argparse
@@ -27,20 +27,23 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset
 
 from alt_ray.models.encoder import load_encoder
 from alt_ray.models.weights import build_tokenizer
-from alt_ray.pocket.samples import samples, truth_of_pairs
+from alt_ray.pocket.captions import fact_captions
+from alt_ray.pocket.samples import crossed_captions, samples, truth_of_pairs
+from alt_ray.pocket.vocabulary import BODY_PARTS, MOTIONS, OBJECTS, SCENES, SEEN_ACTIONS
 
 MODEL: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {
         "image_size": 64,
         "patch_size": 8,
-        "width": 144,
+        "width": 128,
         "layers": 4,
-        "head_width": 36,
+        "head_width": 32,
         "pool_type": "avg",
         "final_ln_after_pool": False,
     },
@@ -51,47 +54,103 @@ MEAN_STD = (
     (0.26862954, 0.26130258, 0.27577711),
 )  # open_clip's, as its configs assume
 
-
 LOG_STEPS = 250
+SHORT_TEXT = 12  # tokens; a fifth of the captions, descriptions of the corpus, are longer
+ROWS_STEP = 32
 
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """How the CLIP is trained. The seed decides weights, samples and dropped patches."""
+    """How the CLIP is trained. The seed decides weights, samples and dropped patches; `start` is a file of weights to go on from,
+    with another seed, for other samples."""
 
-    steps: int = 20_000
+    steps: int = 7_000
     batch: int = 128
-    lr: float = 1e-3
+    lr: float = 3e-3  # of AdamW
+    muon_lr: float = 0.02
     weight_decay: float = 0.1
-    warmup: int = 500
+    warmup: int = 200
     patch_dropout: float = 0.5
     seed: int = 0
+    start: str | None = None
 
 
-class Batches(IterableDataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Ready batches: pictures [B, 64, 64, 3] uint8, token ids [B, L], is_true and is_known [B, B] (bool)."""
+@dataclass(frozen=True)
+class Batch:
+    """Pictures [B, 64, 64, 3] uint8; token ids [C, L] of the pictures' own captions, then of one of each fact, then of crossed
+    ones; what is true of what and whether that is known [B, C] (bool)."""
+
+    pictures: Tensor
+    tokens: Tensor
+    is_true: Tensor
+    is_known: Tensor
+
+
+class Batches(IterableDataset[Batch]):
+    """Ready batches, for ever."""
 
     def __init__(self, options: PretrainOptions) -> None:
         self.options = options
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         tokens_of = lru_cache(maxsize=None)(build_tokenizer(MODEL["text_cfg"]))
         size_px, count = MODEL["vision_cfg"]["image_size"], self.options.batch
         stream = samples(self.options.seed + 1, size_px)
+        rng = np.random.default_rng(self.options.seed)
         while batch := list(itertools.islice(stream, count)):
-            is_true, is_known = truth_of_pairs(batch)
-            yield (
+            captions = [
+                *(sample.caption for sample in batch),
+                *fact_captions(rng),
+                *crossed_captions(batch, rng),
+            ]
+            is_true, is_known = truth_of_pairs(batch, captions)
+            yield Batch(
                 torch.from_numpy(np.stack([sample.picture for sample in batch])),
-                torch.cat([tokens_of(sample.caption.text) for sample in batch]),
+                torch.cat([tokens_of(caption.text) for caption in captions]),
                 torch.from_numpy(is_true),
                 torch.from_numpy(is_known),
             )
 
 
-def sigmoid_loss(logits_BB: Tensor, is_true_BB: Tensor, is_known_BB: Tensor) -> Tensor:
-    """SigLIP's loss over the pairs whose truth is known, per picture."""
-    signs = is_true_BB.float() * 2 - 1
-    return -(F.logsigmoid(signs * logits_BB) * is_known_BB).sum() / len(logits_BB)
+def contrastive_loss(logits_BC: Tensor, is_true_BC: Tensor, is_known_BC: Tensor) -> Tensor:
+    """CLIP's loss, in which a true caption of a picture competes only with captions known to be false of it, and the reverse.
+
+    Without that a caption such as "a photo of a head" would be taught to be false of nearly every other picture of a batch.
+    Rows are pictures. The first B columns are their own captions, the next ones one caption of each fact (FACTS), any others
+    rivals. A picture is asked for its own caption and, kind by kind, for all facts that are true of it; a caption is asked for
+    all pictures of which it is true.
+    """
+    B = len(logits_BC)
+    is_false_BC = ~is_true_BC & is_known_BC
+    of_picture_BC = _against_false(logits_BC, is_false_BC)
+    own = of_picture_BC[:, :B].diagonal().mean()
+    kinds = [
+        _mean_where(of_picture_BC[:, columns], is_true_BC[:, columns])
+        for columns in _columns_of_kinds(B)
+        if columns.start < logits_BC.shape[1]
+    ]
+    facts = torch.stack(kinds).mean() if kinds else own
+    of_caption = _mean_where(_against_false(logits_BC.T, is_false_BC.T), is_true_BC.T)
+    return (own + facts + 2 * of_caption) / 4
+
+
+def _columns_of_kinds(first: int) -> list[slice]:
+    counts = [len(names) for names in (BODY_PARTS, OBJECTS, SCENES, MOTIONS, SEEN_ACTIONS)]
+    ends = list(itertools.accumulate(counts, initial=first))
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def _mean_where(losses: Tensor, is_true: Tensor) -> Tensor:
+    """Return the mean over the rows that have any true pair of the mean over the row's true pairs."""
+    count = is_true.sum(1)
+    per_row = (losses * is_true).sum(1) / count.clamp(min=1)
+    return per_row.sum() / (count > 0).sum().clamp(min=1)
+
+
+def _against_false(logits: Tensor, is_false: Tensor) -> Tensor:
+    """Return for each pair the cross-entropy of it against the false ones of its row."""
+    false = torch.logsumexp(logits.masked_fill(~is_false, -1e4), 1, keepdim=True)
+    return F.softplus(false - logits)
 
 
 def pretrain(out: Path, options: PretrainOptions, *, say: Any = print) -> None:
@@ -102,32 +161,27 @@ def pretrain(out: Path, options: PretrainOptions, *, say: Any = print) -> None:
     # a hundred times as long as another: without this a step takes 1.2 s instead of the figure in docs/pocket.md.
     torch.set_flush_denormal(True)
     config: dict[str, Any] = {**MODEL, "vision_cfg": {**MODEL["vision_cfg"], "patch_dropout": options.patch_dropout}}
-    encoder = load_encoder(config, seed=options.seed)
+    encoder = load_encoder(config, options.start, seed=options.seed)
     clip = encoder.clip.train().requires_grad_(True)
-    bias = nn.Parameter(torch.tensor(-6.0))
-    decayed = [p for p in clip.parameters() if p.ndim >= 2]
-    rest = [p for p in clip.parameters() if p.ndim < 2] + [bias]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        lr=options.lr,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+    optimizers = _optimizers(clip, options)
     loader = DataLoader(Batches(options), batch_size=None, num_workers=1, prefetch_factor=8)
     scale, shift = (1 / (255 * torch.tensor(MEAN_STD[1]))), -torch.tensor(MEAN_STD[0]) / torch.tensor(MEAN_STD[1])
     log, begun, losses = [], time.time(), []
-    for step, (pictures, tokens, is_true, is_known) in zip(range(options.steps), loader, strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = options.lr * _schedule(step, options)
-        images = (pictures.float() * scale + shift).permute(0, 3, 1, 2)
-        with torch.autocast("cpu", torch.bfloat16):
+    for step, batch in zip(range(options.steps), loader, strict=False):
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * _schedule(step, options)
+            optimizer.zero_grad(set_to_none=True)
+        images = (batch.pictures.float() * scale + shift).permute(0, 3, 1, 2)
+        # For sequences as short as these the fused attention takes twice as long as plain matrix products.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             image_BD = F.normalize(clip.encode_image(images).float(), dim=-1)
-            text_BD = F.normalize(clip.encode_text(tokens).float(), dim=-1)
-        loss = sigmoid_loss(clip.logit_scale.exp() * image_BD @ text_BD.T + bias, is_true, is_known)
-        optimizer.zero_grad(set_to_none=True)
+            text_CD = F.normalize(encode_tokens(clip, batch.tokens).float(), dim=-1)
+        loss = contrastive_loss(clip.logit_scale.exp() * image_BD @ text_CD.T, batch.is_true, batch.is_known)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         with torch.no_grad():
             clip.logit_scale.clamp_(0, math.log(100))
         losses.append(loss.item())
@@ -137,6 +191,38 @@ def pretrain(out: Path, options: PretrainOptions, *, say: Any = print) -> None:
             log.append(entry)
             say(json.dumps(entry))
             write(out, clip, options, log)
+
+
+def encode_tokens(clip: Any, tokens_CL: Tensor) -> Tensor:
+    """Return what `clip.encode_text` does [C, D], at a third of its cost: most captions are short, and what follows the end of a
+    text can't change it. Tokens: those of open_clip's tokenizer, 0 after the end."""
+    lengths_C = (tokens_CL != 0).sum(1)
+    text_CD = clip.text_projection.new_empty(len(tokens_CL), clip.text_projection.shape[1])
+    for is_asked_C, L in (
+        (lengths_C <= SHORT_TEXT, SHORT_TEXT),
+        (lengths_C > SHORT_TEXT, tokens_CL.shape[1]),
+    ):
+        rows = is_asked_C.nonzero().flatten()
+        if not len(rows):
+            continue
+        # Few shapes: every new one costs oneDNN the making of kernels, which takes longer than running them.
+        padded = F.pad(rows, (0, -len(rows) % ROWS_STEP), value=int(rows[0]))
+        x = clip.token_embedding(tokens_CL[padded, :L]) + clip.positional_embedding[:L]
+        x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:L, :L]))
+        ends = x[torch.arange(len(rows)), lengths_C[rows] - 1]
+        text_CD = text_CD.index_put((rows,), (ends @ clip.text_projection).to(text_CD.dtype))
+    return text_CD
+
+
+def _optimizers(clip: nn.Module, options: PretrainOptions) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the transformers, AdamW for the rest: embeddings, norms, projections, biases."""
+    named = list(clip.named_parameters())
+    matrices = [p for name, p in named if p.ndim == 2 and "resblocks" in name]
+    rest = [p for name, p in named if not (p.ndim == 2 and "resblocks" in name)]
+    return [
+        torch.optim.Muon(matrices, lr=options.muon_lr, weight_decay=options.weight_decay, momentum=0.95),
+        torch.optim.AdamW(rest, lr=options.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
 
 
 def write(out: Path, clip: nn.Module, options: PretrainOptions, log: list[dict[str, float]]) -> None:
@@ -161,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     for name, value in asdict(PretrainOptions()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=str if value is None else type(value), default=value)
     given = vars(parser.parse_args())
     pretrain(given.pop("out"), PretrainOptions(**given), say=lambda text: print(text, file=sys.stderr, flush=True))
 

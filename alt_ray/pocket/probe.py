@@ -1,6 +1,6 @@
-"""What the pocket's CLIP knows: zero-shot on held-out frames, and which entity its patches name. Knows nothing of training.
+"""What the pocket's CLIP knows of single frames, zero-shot, on clips that no training saw. Knows nothing of training or regions.
 
-N pictures, P patches, C names, D embedding dim.
+N pictures, D embedding dim.
 """
 
 import numpy as np
@@ -11,19 +11,9 @@ from torch import Tensor
 from alt_ray.models.encoder import RegionEncoder
 from alt_ray.pocket.captions import with_article
 from alt_ray.pocket.plan import plan_clip
-from alt_ray.pocket.vocabulary import (
-    BODY_PARTS,
-    ENTITIES,
-    ENTITY_INDEX,
-    OBJECTS,
-    SCENES,
-    SEEN_ACTIONS,
-    UNSEEN_ACTIONS,
-)
+from alt_ray.pocket.tasks import HELD_OUT_SEED, TEMPLATE
+from alt_ray.pocket.vocabulary import BODY_PARTS, OBJECTS, SCENES, SEEN_ACTIONS, UNSEEN_ACTIONS
 from alt_ray.pocket.world import draw_close_up, draw_frame_and_mask
-
-HELD_OUT_SEED = 10_000_019  # no training uses it
-CAN_COVER = (*BODY_PARTS, *OBJECTS, *SCENES)  # what a mask names; motions cover no pixel
 
 
 def zero_shot(encoder: RegionEncoder, *, per_action: int = 20, seed: int = HELD_OUT_SEED) -> dict[str, float]:
@@ -55,8 +45,8 @@ def zero_shot(encoder: RegionEncoder, *, per_action: int = 20, seed: int = HELD_
                     frames[name].append(drawn[0])
                     truths[name].append(all_.index(entity))
     texts = {
-        "seen_action": [f"a photo of a person {name}" for name in SEEN_ACTIONS],
-        "unseen_action": [f"a photo of a person {name}" for name in UNSEEN_ACTIONS],
+        "seen_action": [TEMPLATE.format(name) for name in SEEN_ACTIONS],
+        "unseen_action": [TEMPLATE.format(name) for name in UNSEEN_ACTIONS],
         "scene": [f"a photo of the {name}" for name in SCENES],
         "object": [f"a photo of {with_article(name)}" for name in OBJECTS],
         "body_part": [f"a photo of {with_article(name)}" for name in BODY_PARTS],
@@ -68,37 +58,6 @@ def zero_shot(encoder: RegionEncoder, *, per_action: int = 20, seed: int = HELD_
         found[name] = float((guess_N == torch.tensor(truths[name])).float().mean())
         found[f"chance_{name}"] = 1 / len(texts[name])
     return found
-
-
-def patches_named_right(
-    encoder: RegionEncoder, *, num_frames: int = 400, seed: int = HELD_OUT_SEED
-) -> dict[str, float]:
-    """Return, by category, the share of regions (patches, if nothing merges) whose nearest entity is the one that covers them.
-
-    Counted are regions that one entity covers by more than half; the candidates are all entities that can cover pixels.
-    """
-    texts = encoder.encode_text([with_article(name) for name in CAN_COVER])
-    right: dict[str, list[bool]] = {"body_part": [], "object": [], "scene": []}
-    grid = round(encoder.num_patches**0.5)
-    for i in range(num_frames):
-        plan = plan_clip(seed, i)
-        picture, mask = draw_frame_and_mask(plan, i % plan.num_frames, encoder.image_size)
-        side = encoder.image_size // grid
-        cells = mask.reshape(grid, side, grid, side).transpose(0, 2, 1, 3).reshape(grid * grid, -1)
-        counts_PE = np.stack([np.bincount(cell, minlength=len(ENTITIES)) for cell in cells])
-        with torch.no_grad():
-            regions = encoder.encode_frames(encoder.normalise(torch.tensor(picture)[None]))
-        region_P = regions.region_of_patch[0].numpy()
-        guess_R = (F.normalize(regions.align_tokens[0].float(), dim=-1) @ texts.T).argmax(-1).numpy()
-        for region in np.unique(region_P):
-            counts_E = counts_PE[region_P == region].sum(0)
-            entity = int(counts_E.argmax())
-            if counts_E[entity] * 2 > counts_E.sum():
-                name = ENTITIES[entity]
-                category = "body_part" if name in BODY_PARTS else "object" if name in OBJECTS else "scene"
-                right[category].append(ENTITY_INDEX[CAN_COVER[guess_R[region]]] == entity)
-    shares = {name: float(np.mean(values)) for name, values in right.items()}
-    return {**shares, "chance": 1 / len(CAN_COVER)}
 
 
 @torch.no_grad()

@@ -1,0 +1,76 @@
+"""What ships inside the package, by name, as paths: the pocket model and the recipes. Knows nothing of what the files hold.
+
+    pocket/weights/model.json                 config of the pocket's CLIP (the encoder "pocket")
+    pocket/weights/pocket_clip.safetensors    its weights (pretrained "pocket")
+    pocket/weights/adapter/                   the adapter trained on it (a checkpoint folder; adapter "pocket")
+    recipes/*.yaml                            recipes; in a checkout they stand in jobs/configs/
+
+A name counts only if it is exactly that, as a str: `./pocket`, `pocket/` and Path("pocket") are the user's own files.
+"""
+
+from pathlib import Path
+
+from alt_ray.errors import UsageError
+
+POCKET = "pocket"
+DEFAULT_RECIPE = "pocket"
+
+_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
+
+
+def encoder_config(model: object) -> Path | None:
+    """Return the model config that ships under this name, or None."""
+    return _WEIGHTS / "model.json" if model == POCKET else None
+
+
+def encoder_weights(pretrained: object) -> Path | None:
+    """Return the weights that ship under this name, or None."""
+    return _WEIGHTS / "pocket_clip.safetensors" if pretrained == POCKET else None
+
+
+def own_weights(model: object) -> str | None:
+    """Return the name of the weights that ship with a model, or None: most models have none of their own."""
+    return POCKET if model == POCKET else None
+
+
+def adapter_folder(adapter: object) -> Path | None:
+    """Return the checkpoint folder that ships under this name, or None."""
+    return _WEIGHTS / "adapter" if adapter == POCKET else None
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of all recipes, sorted. Raises UsageError if this installation lacks them."""
+    names = tuple(sorted(file.stem for file in _recipes().glob("*.yaml")))
+    if not names:
+        raise UsageError(f"the recipes are missing; expected them in {_recipes()}")
+    return names
+
+
+def recipe_file(name: str) -> Path:
+    """Return the YAML file of a recipe. Raises UsageError that names those there are."""
+    names = recipe_names()
+    if name not in names:
+        raise UsageError(
+            f"no recipe {name!r}; there are {', '.join(names)}, and a file of your own is given by --config FILE"
+        )
+    return _recipes() / f"{name}.yaml"
+
+
+def missing_files() -> tuple[Path, ...]:
+    """Return what the default recipe needs and this installation lacks; empty if all is well."""
+    adapter = _WEIGHTS / "adapter"
+    needed = (
+        _recipes() / f"{DEFAULT_RECIPE}.yaml",
+        _WEIGHTS / "model.json",
+        _WEIGHTS / "pocket_clip.safetensors",
+        adapter / "config.json",
+        adapter / "adapter.safetensors",
+    )
+    return tuple(file for file in needed if not file.is_file())
+
+
+def _recipes() -> Path:
+    package = Path(__file__).parent
+    wheel = package / "recipes"
+    checkout = package.parent / "jobs" / "configs"  # also as the working_dir of a Ray job
+    return checkout if checkout.is_dir() and not wheel.is_dir() else wheel

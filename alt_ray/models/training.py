@@ -1,0 +1,166 @@
+"""Train the adapter from regions: one loop, in pure torch. Knows nothing of where batches come from, nor of Ray or files.
+
+The loop asks a module for logits and a function for the batches of an epoch. Alone, the module is `RegionClassifier` of an
+AltModel; under DDP it is the same one wrapped, with every worker's own batches, as many on each.
+
+Loss: cross-entropy over exp(logit_scale) * cos(z, t_c) with label smoothing (METHOD: training and evaluation). Frozen
+encoder, frozen text: what trains is the adapter.
+
+B clips, T frames, R tokens of a frame, N patches, D joint dimension, C labels.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alt_ray.errors import ModelError
+from alt_ray.models.alt import AltModel
+
+
+@dataclass(frozen=True)
+class RegionBatch:
+    """The stored regions of B clips and the index of each clip's label. Float tensors may be of any float type."""
+
+    tokens: Tensor  # [B, T, R, D]
+    sizes: Tensor  # [B, T, R]
+    target: Tensor  # [B] int64, index into the model's labels
+    region_of_patch: Tensor | None = None  # [B, T, N]
+    pooled: Tensor | None = None  # [B, T, D]
+    align_tokens: Tensor | None = None  # [B, T, R, D]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How the adapter is trained. The defaults are those of the frozen-encoder method nearest to ALT.
+
+    lr: at its highest, after `warmup_epochs` of linear rise; from there a cosine down to 0.
+    max_norm: gradients are scaled down to this norm; 0 leaves them.
+    seed: of the alignment's noise; weights and the order of batches are the caller's.
+    bfloat16: whether matrix products run in it.
+    """
+
+    epochs: int = 30
+    lr: float = 5e-5
+    weight_decay: float = 0.2
+    warmup_epochs: float = 5.0
+    label_smoothing: float = 0.1
+    max_norm: float = 1.0
+    seed: int = 0
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.lr <= 0:
+            raise ModelError(f"training of {self.epochs} epochs at lr {self.lr}: expected at least 1 and more than 0")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ModelError(f"warmup_epochs {self.warmup_epochs}: expected 0 to epochs, {self.epochs}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ModelError(f"label_smoothing {self.label_smoothing}: expected at least 0 and less than 1")
+
+    def lr_at(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, 0-based."""
+        warmup, total = self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
+        if step < warmup:
+            return self.lr * (step + 1) / max(warmup, 1)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """One epoch: `epoch` is 1-based, loss and accuracy are means over its clips, with noise and smoothing."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    lr: float
+
+
+class RegionClassifier(nn.Module):
+    """An AltModel as a function from a batch of regions to logits [B, C], so that DDP can wrap it."""
+
+    def __init__(self, model: AltModel, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.generator = generator
+        self.train(model.training)
+
+    def forward(self, batch: RegionBatch) -> Tensor:
+        return self.model.from_regions(
+            batch.tokens,
+            batch.sizes,
+            align_tokens=batch.align_tokens,
+            region_of_patch=batch.region_of_patch,
+            pooled=batch.pooled,
+            generator=self.generator,
+        ).logits
+
+
+def train(
+    classifier: nn.Module,
+    batches: Callable[[int], Iterable[RegionBatch]],
+    steps_per_epoch: int,
+    options: TrainOptions,
+    *,
+    on_epoch: Callable[[EpochLog], None] = lambda log: None,
+) -> list[EpochLog]:
+    """Train what of `classifier` asks for gradients, in place, and return the log.
+
+    `batches(epoch)` (0-based) gives the `steps_per_epoch` batches of an epoch, and may be lazy. Raises ModelError when the
+    loss is no number any more, or an epoch gives fewer batches than promised.
+    """
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ModelError("nothing to train: expected a model with an adapter")
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=options.lr,
+    )
+    device = trained[0].device
+    classifier.train()
+    logs, step = [], 0
+    for epoch in range(options.epochs):
+        loss_sum, right, seen, first = torch.zeros((), device=device), torch.zeros((), device=device), 0, step
+        for batch in batches(epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr_at(step, steps_per_epoch)
+            target_B = batch.target.to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
+                logits_BC = classifier(batch).float()
+            loss = F.cross_entropy(logits_BC, target_B, label_smoothing=options.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if options.max_norm:
+                nn.utils.clip_grad_norm_(trained, options.max_norm)
+            optimizer.step()
+            loss_sum += loss.detach() * len(batch)
+            right += (logits_BC.detach().argmax(-1) == target_B).sum()
+            seen, step = seen + len(batch), step + 1
+        if step - first != steps_per_epoch:
+            raise ModelError(f"epoch {epoch + 1} had {step - first} batches: expected {steps_per_epoch}")
+        if not torch.isfinite(loss_sum):
+            raise ModelError(f"the loss of epoch {epoch + 1} is {float(loss_sum)}: a lower lr than {options.lr} may do")
+        logs.append(EpochLog(epoch + 1, float(loss_sum) / seen, float(right) / seen, optimizer.param_groups[0]["lr"]))
+        on_epoch(logs[-1])
+    classifier.eval()
+    return logs
+
+
+@torch.no_grad()
+def predict(classifier: nn.Module, batches: Iterable[RegionBatch]) -> tuple[Tensor, Tensor]:
+    """Return (logits [N, C] float32, target [N]) of all batches, in order, on the CPU, without noise."""
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        parts = [(classifier(batch).float().cpu(), batch.target.cpu()) for batch in batches]
+    finally:
+        classifier.train(was_training)
+    return torch.cat([logits for logits, _ in parts]), torch.cat([target for _, target in parts])

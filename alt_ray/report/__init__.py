@@ -1,0 +1,1 @@
+"""What a model made of its videos, as pictures and as a page."""
