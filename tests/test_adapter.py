@@ -125,6 +125,16 @@ def test_an_untrained_residual_adapter_is_frozen_clip() -> None:
     assert torch.allclose(adapter(residual=True)(**given), expected, atol=1e-6)
 
 
+def test_mix_adds_the_frozen_embedding_outside_training_alone() -> None:
+    given = clip()
+    mixed, plain = adapter(mix=0.5), adapter()
+    plain.load_state_dict(mixed.state_dict())
+    frozen = torch.nn.functional.normalize(given["frames_BTD"].mean(1), dim=-1)
+    expected = torch.nn.functional.normalize(plain(**given) + 0.5 * frozen, dim=-1)
+    assert torch.allclose(mixed.eval()(**given), expected, atol=1e-6)
+    assert torch.equal(mixed.train()(**given), plain(**given))
+
+
 def test_learned_queries_ignore_entities() -> None:
     model, given = adapter(queries="learned", num_queries=3), clip()
     other = {**given, "queries_BTD": torch.randn(B, T, D)}
@@ -155,12 +165,22 @@ def test_missing_inputs_are_named() -> None:
     given = clip()
     with pytest.raises(ModelError, match="region_of_patch"):
         adapter(conv_over="overlap")(given["queries_BTD"], given["tokens_BTRD"])
-    with pytest.raises(ModelError, match="image embeddings"):
-        adapter(residual=True)(given["queries_BTD"], given["tokens_BTRD"])
+    for changes in ({"residual": True}, {"mix": 0.3}):
+        with pytest.raises(ModelError, match="image embeddings"):
+            adapter(**changes)(given["queries_BTD"], given["tokens_BTRD"])
 
 
 @pytest.mark.parametrize(
-    "bad", [{"num_heads": 5}, {"conv": "sparse"}, {"conv_kernel": 2}, {"dropout": 1.0}, {"dim": 0}, {"queries": "all"}]
+    "bad",
+    [
+        {"num_heads": 5},
+        {"conv": "sparse"},
+        {"conv_kernel": 2},
+        {"dropout": 1.0},
+        {"dim": 0},
+        {"queries": "all"},
+        {"mix": -1.0},
+    ],
 )
 def test_bad_adapter_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="expected"):

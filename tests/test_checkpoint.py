@@ -179,6 +179,12 @@ def test_a_half_replaced_pair_is_refused(encoder: RegionEncoder, folder: Path, t
         load_checkpoint(folder)
 
 
+def test_who_may_read_the_folder_may_read_its_files(folder: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    (folder / "new").write_text("")
+    assert modes == {(folder / "new").stat().st_mode & 0o777}
+
+
 def test_weights_are_plain_safetensors(folder: Path) -> None:
     names = set(load_file(folder / "adapter.safetensors"))
     assert {"entities", "labels"} < names and all(

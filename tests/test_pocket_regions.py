@@ -35,6 +35,7 @@ def test_patches_without_merging_are_the_grid_and_a_picture_of_one_entity_is_pur
     assert unmerged.regions == cells
     assert unmerged.purity == unmerged.grid_purity
     assert unmerged.named_right == unmerged.patches_right
+    assert all(share >= unmerged.named_right[name] for name, share in unmerged.named_among_own.items())
     merged = region_report(load_encoder(TINY_CLIP, merge_r=2), frames)
     assert merged.regions == cells - 2 * TINY_CLIP["vision_cfg"]["layers"]  # type: ignore[index]
     assert merged.purity <= unmerged.purity  # a union of patches is never purer than they are

@@ -47,9 +47,10 @@ def fit(model: AltModel, data: RegionSet, options: TrainOptions) -> list[EpochLo
     return train(classifier, lambda epoch: data.shuffled(8, 0, epoch), data.num_batches(8), options)
 
 
-def test_training_learns_what_only_the_order_of_frames_tells() -> None:
+@pytest.mark.parametrize("muon_lr", [0.0, 0.02], ids=["AdamW", "Muon"])
+def test_training_learns_what_only_the_order_of_frames_tells(muon_lr: float) -> None:
     model, held_out = toy_model(), toy_set(40, seed=2)
-    logs = fit(model, toy_set(64, seed=1), SHORT)
+    logs = fit(model, toy_set(64, seed=1), dataclasses.replace(SHORT, muon_lr=muon_lr))
     logits, target = predict(RegionClassifier(model), held_out.in_order(16))
     assert (logits.argmax(-1) == target).float().mean() == 1.0
     assert [log.epoch for log in logs] == list(range(1, 13))
@@ -69,15 +70,17 @@ def test_the_same_seed_trains_the_same_adapter() -> None:
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    options = TrainOptions(epochs=10, lr=1.0, warmup_epochs=2)
-    rates = [options.lr_at(step, steps_per_epoch=5) for step in range(50)]
+    options = TrainOptions(epochs=10, warmup_epochs=2)
+    rates = [options.lr_share_at(step, steps_per_epoch=5) for step in range(50)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == 1.0
     assert rates[30] == pytest.approx(0.5)
     assert 0 < rates[-1] < 0.01
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"lr": 0.0}, {"warmup_epochs": 31.0}, {"label_smoothing": 1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"lr": 0.0}, {"muon_lr": -1.0}, {"warmup_epochs": 31.0}, {"label_smoothing": 1.0}]
+)
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ModelError, match="expected"):
         TrainOptions(**wrong)  # type: ignore[arg-type]

@@ -3,7 +3,8 @@
 Per block m, with E the regions and Q the queries (ALT, arXiv 2311.15619, video adapter):
     E_m = E + Conv1D_m(E),  Q'_m = SelfAttention_m(Q_{m-1}),  Q_m = FeedForward_m(CrossAttention_m(Q'_m, E_m))
 with residuals and LayerNorm before each part, and z = MLP(mean Q_M), L2-normalised. Order in time enters by the
-convolution alone: with conv="none" the result does not depend on the order of the frames.
+convolution alone: with conv="none" the result does not depend on the order of the frames. Outside training, `mix` adds the
+frozen embedding.
 
 Legend: B clips, T frames, R tokens of a frame (index 0 the class token), N patches, Q queries, D joint dimension,
 W width inside, H heads, J positions of the convolution's kernel.
@@ -55,7 +56,7 @@ class VideoAdapter(nn.Module):
 
         queries: pooled A_hat S, before its MLP (its shape alone matters to learned queries). tokens: not normalised.
         sizes: patches per token, all equal if None. region_of_patch: needed by conv_over="overlap". frames: the
-        frames' image embeddings, L2-normalised, needed by residual=True. Raise ModelError when one is missing.
+        frames' image embeddings, L2-normalised, needed by residual and mix. Raise ModelError when one is missing.
         """
         return self.attend(queries_BTD, tokens_BTRD, sizes_BTR, region_of_patch_BTN, frames_BTD)[0]
 
@@ -80,8 +81,8 @@ class VideoAdapter(nn.Module):
                     'adapter conv_over="overlap" needs region_of_patch, which tells the patches of a region'
                 )
             overlap_JBTRR = region_overlap(region_of_patch_BTN, R, self.config.conv_kernel).to(tokens_BTRD.dtype)
-        if self.config.residual and frames_BTD is None:
-            raise ModelError("adapter residual=True needs the frames' image embeddings")
+        if self.config.needs_frames and frames_BTD is None:
+            raise ModelError("adapter with residual or mix needs the frames' image embeddings")
 
         regions_BTRW = self.regions_in(tokens_BTRD)
         if self.config.queries == "entity":
@@ -95,8 +96,12 @@ class VideoAdapter(nn.Module):
         embedding_BD = self.result(queries_BQW.mean(1))
         if frames_BTD is not None and self.config.residual:
             embedding_BD = embedding_BD + frames_BTD.mean(1)
+        embedding_BD = F.normalize(embedding_BD, dim=-1)
+        if frames_BTD is not None and self.config.mix and not self.training:
+            frozen_BD = F.normalize(frames_BTD.mean(1), dim=-1)
+            embedding_BD = F.normalize(embedding_BD + self.config.mix * frozen_BD, dim=-1)
         maps = torch.stack(weights, 1).unflatten(-1, (T, R)) if need_weights else None
-        return F.normalize(embedding_BD, dim=-1), maps
+        return embedding_BD, maps
 
 
 class AdapterBlock(nn.Module):

@@ -128,7 +128,7 @@ class AltModel(nn.Module):
 
         align_tokens [B, T, R, D]: what regions are aligned by; None means the tokens. region_of_patch [B, T, N]: needed
         by an adapter with conv_over="overlap". pooled [B, T, D]: the frames' image embeddings, used without an adapter
-        and by a residual one; None means the class token, right for an encoder that pools by it. Noise in
+        and by one with residual or mix; None means the class token, right for an encoder that pools by it. Noise in
         training comes from `generator`.
         """
         device = self.entities.device
@@ -141,7 +141,7 @@ class AltModel(nn.Module):
         if self.adapter is None:
             embedding_BD = F.normalize(self._frame_embeddings(tokens, pooled).mean(1), dim=-1)
         else:
-            frames = self._frame_embeddings(tokens, pooled) if self.adapter.config.residual else None
+            frames = self._frame_embeddings(tokens, pooled) if self.adapter.config.needs_frames else None
             patches = None if region_of_patch is None else region_of_patch.to(device, torch.int64)
             embedding_BD = self.adapter(queries_BTD.to(dtype), tokens, sizes, patches, frames).float()
         logits_BC = torch.tensor(self.logit_scale).exp().to(device) * embedding_BD @ self.labels.T

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from alt_ray import bundled
@@ -146,7 +146,8 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         weights, config = scratch / WEIGHTS_FILE, scratch / CONFIG_FILE
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, weights)
+        # Not save_file: its files can be read by their owner alone, and checkpoints lie on shared disks.
+        weights.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
         written = {"format_version": FORMAT_VERSION, "tensors_digest": _digest(weights), **asdict(checkpoint.config)}
         config.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for file in (weights, config):

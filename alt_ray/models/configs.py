@@ -62,6 +62,8 @@ class AdapterConfig:
     queries: "entity" is ALT; "learned" the baseline that adapts before it aligns, with `num_queries` free vectors.
     residual: z = mean frame embedding + MLP(...), the last layer starting at zero, so that an untrained adapter is
         frozen CLIP. Not in the paper.
+    mix: outside training, the result is normalise(z + mix * mean frame embedding), both of length 1. What an adapter
+        unlearns of labels that it was not trained on comes back (docs/pocket.md has the price). Not in the paper; 0 is.
     """
 
     dim: int = 512
@@ -78,6 +80,7 @@ class AdapterConfig:
     queries: Queries = "entity"
     num_queries: int = 8
     residual: bool = False
+    mix: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("dim", "width", "num_blocks", "num_heads", "num_queries", "conv_kernel"):
@@ -87,6 +90,8 @@ class AdapterConfig:
             raise ModelError(f"adapter num_heads {self.num_heads}: expected a divisor of the width {self.width}")
         if self.mlp_ratio <= 0 or self.io_ratio <= 0:
             raise ModelError(f"adapter mlp_ratio {self.mlp_ratio}, io_ratio {self.io_ratio}: expected numbers above 0")
+        if not 0 <= self.mix < float("inf"):
+            raise ModelError(f"adapter mix {self.mix}: expected a finite number, 0 or more, such as 0.3")
         if not 0 <= self.dropout < 1:
             raise ModelError(f"adapter dropout {self.dropout}: expected at least 0 and less than 1")
         if self.conv_kernel % 2 == 0:
@@ -107,6 +112,11 @@ class AdapterConfig:
             ) from exc
         heads = max(1, width // int(vision.get("head_width", 64)))
         return cls(**{"dim": dim, "width": width, "num_heads": heads, **changes})
+
+    @property
+    def needs_frames(self) -> bool:
+        """Whether the adapter asks for the frames' image embeddings beside their regions."""
+        return self.residual or self.mix > 0
 
     @property
     def mlp_hidden(self) -> int:

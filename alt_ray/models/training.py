@@ -44,6 +44,9 @@ class TrainOptions:
     max_norm: gradients are scaled down to this norm; 0 leaves them.
     seed: of the alignment's noise; weights and the order of batches are the caller's.
     bfloat16: whether matrix products run in it.
+    muon_lr: with more than 0, the matrices inside the adapter's blocks are trained by Muon at this rate (same warm-up and
+        cosine) and only the rest by AdamW. What tells a motion from its reverse is learned late; Muon gets there sooner
+        (docs/pocket.md).
     """
 
     epochs: int = 30
@@ -54,21 +57,24 @@ class TrainOptions:
     max_norm: float = 1.0
     seed: int = 0
     bfloat16: bool = False
+    muon_lr: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.lr <= 0:
             raise ModelError(f"training of {self.epochs} epochs at lr {self.lr}: expected at least 1 and more than 0")
+        if self.muon_lr < 0:
+            raise ModelError(f"muon_lr {self.muon_lr}: expected 0 (AdamW alone) or more, such as 0.02")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ModelError(f"warmup_epochs {self.warmup_epochs}: expected 0 to epochs, {self.epochs}")
         if not 0 <= self.label_smoothing < 1:
             raise ModelError(f"label_smoothing {self.label_smoothing}: expected at least 0 and less than 1")
 
-    def lr_at(self, step: int, steps_per_epoch: int) -> float:
-        """Return the learning rate of a step, 0-based."""
+    def lr_share_at(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step (0-based) as a share of the highest."""
         warmup, total = self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
         if step < warmup:
-            return self.lr * (step + 1) / max(warmup, 1)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+            return (step + 1) / max(warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
 @dataclass(frozen=True)
@@ -117,30 +123,27 @@ def train(
     trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     if not trained:
         raise ModelError("nothing to train: expected a model with an adapter")
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=options.lr,
-    )
+    optimizers = _optimizers(classifier, options)
     device = trained[0].device
     classifier.train()
     logs, step = [], 0
     for epoch in range(options.epochs):
         loss_sum, right, seen, first = torch.zeros((), device=device), torch.zeros((), device=device), 0, step
         for batch in batches(epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = options.lr_at(step, steps_per_epoch)
+            share = options.lr_share_at(step, steps_per_epoch)
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+                for group in optimizer.param_groups:
+                    group["lr"] = optimizer.defaults["lr"] * share
             target_B = batch.target.to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
                 logits_BC = classifier(batch).float()
             loss = F.cross_entropy(logits_BC, target_B, label_smoothing=options.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if options.max_norm:
                 nn.utils.clip_grad_norm_(trained, options.max_norm)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             loss_sum += loss.detach() * len(batch)
             right += (logits_BC.detach().argmax(-1) == target_B).sum()
             seen, step = seen + len(batch), step + 1
@@ -148,10 +151,28 @@ def train(
             raise ModelError(f"epoch {epoch + 1} had {step - first} batches: expected {steps_per_epoch}")
         if not torch.isfinite(loss_sum):
             raise ModelError(f"the loss of epoch {epoch + 1} is {float(loss_sum)}: a lower lr than {options.lr} may do")
-        logs.append(EpochLog(epoch + 1, float(loss_sum) / seen, float(right) / seen, optimizer.param_groups[0]["lr"]))
+        logs.append(EpochLog(epoch + 1, float(loss_sum) / seen, float(right) / seen, options.lr * share))
         on_epoch(logs[-1])
     classifier.eval()
     return logs
+
+
+def _optimizers(classifier: nn.Module, options: TrainOptions) -> list[torch.optim.Optimizer]:
+    named = [(name, p) for name, p in classifier.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if options.muon_lr and p.ndim == 2 and ".blocks." in name]
+    rest = [p for _, p in named if not any(p is matrix for matrix in matrices)]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": options.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=options.lr,
+    )
+    return (
+        [adamw, torch.optim.Muon(matrices, lr=options.muon_lr, weight_decay=options.weight_decay)]
+        if matrices
+        else [adamw]
+    )
 
 
 @torch.no_grad()

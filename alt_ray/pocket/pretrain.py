@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset
@@ -231,7 +231,7 @@ def write(out: Path, clip: nn.Module, options: PretrainOptions, log: list[dict[s
         name: tensor.detach().half().contiguous() for name, tensor in clip.state_dict().items() if name != "attn_mask"
     }
     temporary = out / "pocket_clip.part"
-    save_file(state, temporary)
+    temporary.write_bytes(save(state))
     temporary.rename(out / "pocket_clip.safetensors")
     (out / "model.json").write_text(json.dumps(MODEL, indent=2) + "\n")
     (out / "pretrain.json").write_text(json.dumps({"options": asdict(options), "log": log}, indent=2) + "\n")

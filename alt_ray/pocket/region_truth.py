@@ -53,6 +53,7 @@ class RegionReport:
 
     named_right: by category and "all"; the candidates are all entities of the pocket corpus, motions too, chance 1 / 68.
     patches_right: the same asked of each patch about its region's choice, so that different mergings compare.
+    named_among_own: as named_right, but only the entities of the true category compete.
     balanced: mean over entities of the share of their regions named right: scenes don't outweigh the rest.
     count: regions asked, by category. regions: a frame's number of regions.
     purity: the mean over pixels of how much of their region belongs to its most frequent entity.
@@ -62,6 +63,7 @@ class RegionReport:
     regions: int
     named_right: dict[str, float] = field(default_factory=dict)
     patches_right: dict[str, float] = field(default_factory=dict)
+    named_among_own: dict[str, float] = field(default_factory=dict)
     balanced: float = 0.0
     count: dict[str, int] = field(default_factory=dict)
     purity: float = 0.0
@@ -79,8 +81,8 @@ def region_report(encoder: RegionEncoder, frames: MaskedFrames, *, batch: int = 
     grid = round(encoder.num_patches**0.5)
     counts_NPK = frames.counts(grid, grid)
     texts_KD = encoder.encode_text(pocket_corpus().texts())
-    choice_NR, region_NP = _choices(encoder, frames.pictures, texts_KD, batch)
-    R = choice_NR.shape[1]
+    cos_NRK, region_NP = _align(encoder, frames.pictures, texts_KD, batch)
+    choice_NR, R = cos_NRK.argmax(-1), cos_NRK.shape[1]
     counts_NRK = np.zeros((len(choice_NR), R, NUM_ENTITIES), np.int64)
     np.add.at(counts_NRK, (np.arange(len(choice_NR))[:, None], region_NP), counts_NPK)
 
@@ -96,6 +98,11 @@ def region_report(encoder: RegionEncoder, frames: MaskedFrames, *, batch: int = 
         report.count[name] = int(of_regions.sum())
         report.named_right[name] = float(right_NR[of_regions].mean()) if of_regions.any() else float("nan")
         report.patches_right[name] = float(right_NP[of_patches].mean()) if of_patches.any() else float("nan")
+    for name in _CATEGORIES:
+        members = np.flatnonzero(category_K == name)
+        of_regions = is_clear_NR & np.isin(truth_NR, members)
+        right = members[cos_NRK[of_regions][:, members].argmax(-1)] == truth_NR[of_regions]
+        report.named_among_own[name] = float(right.mean()) if right.size else float("nan")
     asked = truth_NR[is_clear_NR]
     report.balanced = float(np.mean([right_NR[is_clear_NR][asked == entity].mean() for entity in np.unique(asked)]))
     sides = [(a, R // a) for a in range(1, R + 1) if R % a == 0]
@@ -112,14 +119,13 @@ def _majority(counts_NRK: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 @torch.inference_mode()
-def _choices(
+def _align(
     encoder: RegionEncoder, pictures: np.ndarray, texts_KD: torch.Tensor, batch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the entity that each region chose [N, R] and the region of each patch [N, P], counted without the class token."""
-    choices, regions = [], []
+    """Return cosines of regions and entities [N, R, K] and the region of each patch [N, P], without the class token."""
+    cosines, regions = [], []
     for start in range(0, len(pictures), batch):
         found = encoder.encode_frames(encoder.normalise(torch.from_numpy(pictures[start : start + batch])))
-        cos = F.normalize(found.align_tokens[:, 1:].float(), dim=-1) @ texts_KD.T
-        choices.append(cos.argmax(-1).cpu().numpy())
+        cosines.append((F.normalize(found.align_tokens[:, 1:].float(), dim=-1) @ texts_KD.T).cpu().numpy())
         regions.append(found.region_of_patch.cpu().numpy() - 1)
-    return np.concatenate(choices), np.concatenate(regions)
+    return np.concatenate(cosines), np.concatenate(regions)

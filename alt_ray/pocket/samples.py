@@ -85,7 +85,7 @@ def crossed_captions(batch: Sequence[Sample], rng: np.random.Generator) -> list[
     found = []
     for sample in batch:
         doing = sorted(sample.facts & _OF_ACTIONS)
-        things = sorted(batch[rng.integers(len(batch))].facts & _MAY_DIFFER)
+        things = sorted(batch[int(rng.integers(len(batch)))].facts & _MAY_DIFFER)
         if doing and things:
             found.append(beside(doing[rng.integers(len(doing))], things[rng.integers(len(things))], rng))
     return found

@@ -37,10 +37,10 @@ class PocketTraining:
     """One training of a pocket adapter. `alignment` and `adapter` hold what differs from the encoder's defaults."""
 
     train: TrainOptions = field(
-        default_factory=lambda: TrainOptions(epochs=20, lr=1e-3, warmup_epochs=1, bfloat16=True)
+        default_factory=lambda: TrainOptions(epochs=15, lr=2e-3, muon_lr=0.02, warmup_epochs=1, bfloat16=True)
     )
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
-    adapter: dict[str, object] = field(default_factory=lambda: {"conv_over": "overlap", "residual": True})
+    adapter: dict[str, object] = field(default_factory=lambda: {"conv_over": "frame", "mix": 0.3})
     batch: int = BATCH
     seed: int = 0
 
