@@ -40,7 +40,7 @@ class PocketTraining:
         default_factory=lambda: TrainOptions(epochs=15, lr=2e-3, muon_lr=0.02, warmup_epochs=1, bfloat16=True)
     )
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
-    adapter: dict[str, object] = field(default_factory=lambda: {"conv_over": "frame", "mix": 0.3})
+    adapter: dict[str, object] = field(default_factory=lambda: {"conv_over": "frame", "mix": 1.0})
     batch: int = BATCH
     seed: int = 0
 
