@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from alt_ray.models.encoder import load_encoder
-from alt_ray.pocket.pretrain import PretrainOptions, contrastive_loss, pretrain
+from alt_ray.pocket.contrast import contrastive_loss
+from alt_ray.pocket.pretrain import MODEL, Batches, PretrainOptions, encode_patches, pretrain
 
 NO, YES = False, True
 
@@ -40,6 +41,39 @@ def test_a_caption_is_asked_for_every_picture_of_which_it_is_true() -> None:
     found_both = [[5.0, 0.0, 0.0], [5.0, 5.0, 0.0], [0.0, 0.0, 5.0]]
     found_one = [[5.0, 0.0, 0.0], [-5.0, 5.0, 0.0], [0.0, 0.0, 5.0]]
     assert loss_of(found_one, is_true, known) > loss_of(found_both, is_true, known) + 0.3
+
+
+def test_a_part_is_asked_for_its_facts_but_for_no_caption_of_its_own() -> None:
+    # Row 2 is a part of which caption 1 is true; nothing in column 2 belongs to it.
+    is_true = [[YES, NO], [NO, YES], [NO, YES]]
+    known = [[YES, YES]] * 3
+    right, wrong = [[5.0, 0.0], [0.0, 5.0], [0.0, 5.0]], [[5.0, 0.0], [0.0, 5.0], [5.0, 0.0]]
+    losses = [
+        float(contrastive_loss(torch.tensor(x), torch.tensor(is_true), torch.tensor(known), 2)) for x in (right, wrong)
+    ]
+    assert losses[1] > losses[0] + 0.2
+
+
+def test_patches_that_are_not_dropped_average_to_what_the_tower_returns() -> None:
+    visual = load_encoder(MODEL, seed=1).clip.visual
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    every = torch.stack([torch.randperm(64, generator=torch.Generator().manual_seed(i)) for i in range(2)])
+    torch.testing.assert_close(encode_patches(visual, images, every).mean(1), visual(images))
+    assert encode_patches(visual, images, every[:, :10]).shape == (2, 10, 128)
+
+
+def test_embeddings_of_a_batch_are_averages_over_the_patches_that_lie_in_their_part() -> None:
+    batch = next(iter(Batches(PretrainOptions(batch=4))))
+    assert batch.kept.shape == (4, 32)
+    assert batch.picture_of[:4].tolist() == [0, 1, 2, 3]
+    torch.testing.assert_close(batch.weights.sum(1), torch.ones(len(batch.weights)))
+    assert batch.weights[:4].eq(1 / 32).all()
+    for weights, picture in zip(batch.weights[4:], batch.picture_of[4:].tolist(), strict=True):
+        cells = batch.kept[picture][weights > 0]
+        assert cells.div(8, rounding_mode="floor").unique().numel() <= 4  # rows; a part is a rectangle of at most 4 x 4
+        assert (cells % 8).unique().numel() <= 4
+    assert batch.is_true.shape == batch.is_known.shape == (len(batch.weights), len(batch.tokens))
+    assert batch.is_true[:4, :4].diagonal().all()
 
 
 @pytest.mark.slow

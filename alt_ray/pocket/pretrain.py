@@ -4,10 +4,12 @@
 
 Image tower: average pooling, since a CLIP that pools by its class token was never asked to put patch tokens into the joint
 space, and regions are aligned there. Half of the patches are dropped in training: it halves the cost, and the average has to
-be right from any half of them. Captions are short and often true of several pictures of a batch, and the world knows of which:
-the loss counts on it. Muon, since AdamW took half as many steps again to the same loss (docs/pocket.md).
+be right from any half of them. Also the averages over parts of the pictures are held against the captions: average pooling
+alone pays every patch for naming what is anywhere in the picture (docs/decisions/pocket.md). Captions are short and often true
+of several pictures of a batch, and the world knows of which: the loss counts on it. Muon, since AdamW took half as many steps
+again to the same loss.
 
-B pictures, C captions, D embedding dim.
+B pictures, M pictures and parts of them, C captions, D embedding dim, N patches, P patches that are not dropped.
 """
 
 import argparse
@@ -33,8 +35,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from alt_ray.models.encoder import load_encoder
 from alt_ray.models.weights import build_tokenizer
 from alt_ray.pocket.captions import fact_captions
-from alt_ray.pocket.samples import crossed_captions, samples, truth_of_pairs
-from alt_ray.pocket.vocabulary import BODY_PARTS, MOTIONS, OBJECTS, SCENES, SEEN_ACTIONS
+from alt_ray.pocket.contrast import contrastive_loss
+from alt_ray.pocket.samples import GRID, Sample, Truth, crossed_captions, samples, truth_of_pairs
 
 MODEL: dict[str, Any] = {
     "embed_dim": 128,
@@ -74,13 +76,22 @@ class PretrainOptions:
     seed: int = 0
     start: str | None = None
 
+    @property
+    def num_kept(self) -> int:
+        return max(1, round(GRID * GRID * (1 - self.patch_dropout)))
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures [B, 64, 64, 3] uint8; token ids [C, L] of the pictures' own captions, then of one of each fact, then of crossed
-    ones; what is true of what and whether that is known [B, C] (bool)."""
+    """Pictures [B, 64, 64, 3] uint8; which of their patches are not dropped [B, P]; over which of these to average for each
+    embedding, with the row of its picture: [M, P], [M]; token ids [C, L] of the pictures' own captions, then of one of each
+    fact, then of crossed ones; what is true of what and whether that is known [M, C] (bool). The first B embeddings are those
+    of whole pictures, the others of parts."""
 
     pictures: Tensor
+    kept: Tensor
+    weights: Tensor
+    picture_of: Tensor
     tokens: Tensor
     is_true: Tensor
     is_known: Tensor
@@ -103,54 +114,36 @@ class Batches(IterableDataset[Batch]):
                 *fact_captions(rng),
                 *crossed_captions(batch, rng),
             ]
-            is_true, is_known = truth_of_pairs(batch, captions)
+            kept_BP = np.argsort(rng.random((len(batch), GRID * GRID)), 1)[:, : self.options.num_kept]
+            weights, picture_of, truths = _embeddings_of(batch, kept_BP)
+            is_true, is_known = truth_of_pairs(truths, captions)
             yield Batch(
                 torch.from_numpy(np.stack([sample.picture for sample in batch])),
+                torch.from_numpy(kept_BP),
+                torch.from_numpy(weights),
+                torch.from_numpy(picture_of),
                 torch.cat([tokens_of(caption.text) for caption in captions]),
                 torch.from_numpy(is_true),
                 torch.from_numpy(is_known),
             )
 
 
-def contrastive_loss(logits_BC: Tensor, is_true_BC: Tensor, is_known_BC: Tensor) -> Tensor:
-    """CLIP's loss, in which a true caption of a picture competes only with captions known to be false of it, and the reverse.
-
-    Without that a caption such as "a photo of a head" would be taught to be false of nearly every other picture of a batch.
-    Rows are pictures. The first B columns are their own captions, the next ones one caption of each fact (FACTS), any others
-    rivals. A picture is asked for its own caption and, kind by kind, for all facts that are true of it; a caption is asked for
-    all pictures of which it is true.
-    """
-    B = len(logits_BC)
-    is_false_BC = ~is_true_BC & is_known_BC
-    of_picture_BC = _against_false(logits_BC, is_false_BC)
-    own = of_picture_BC[:, :B].diagonal().mean()
-    kinds = [
-        _mean_where(of_picture_BC[:, columns], is_true_BC[:, columns])
-        for columns in _columns_of_kinds(B)
-        if columns.start < logits_BC.shape[1]
-    ]
-    facts = torch.stack(kinds).mean() if kinds else own
-    of_caption = _mean_where(_against_false(logits_BC.T, is_false_BC.T), is_true_BC.T)
-    return (own + facts + 2 * of_caption) / 4
-
-
-def _columns_of_kinds(first: int) -> list[slice]:
-    counts = [len(names) for names in (BODY_PARTS, OBJECTS, SCENES, MOTIONS, SEEN_ACTIONS)]
-    ends = list(itertools.accumulate(counts, initial=first))
-    return [slice(start, end) for start, end in itertools.pairwise(ends)]
-
-
-def _mean_where(losses: Tensor, is_true: Tensor) -> Tensor:
-    """Return the mean over the rows that have any true pair of the mean over the row's true pairs."""
-    count = is_true.sum(1)
-    per_row = (losses * is_true).sum(1) / count.clamp(min=1)
-    return per_row.sum() / (count > 0).sum().clamp(min=1)
-
-
-def _against_false(logits: Tensor, is_false: Tensor) -> Tensor:
-    """Return for each pair the cross-entropy of it against the false ones of its row."""
-    false = torch.logsumexp(logits.masked_fill(~is_false, -1e4), 1, keepdim=True)
-    return F.softplus(false - logits)
+def _embeddings_of(batch: list[Sample], kept_BP: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Truth]]:
+    """Return the weights, the picture and the truth of each embedding: of whole pictures and of parts that keep a patch."""
+    B, P = kept_BP.shape
+    weights, picture_of = [np.full(P, 1 / P, np.float32)] * B, list(range(B))
+    truths = [sample.truth for sample in batch]
+    row_BP, column_BP = np.divmod(kept_BP, GRID)
+    for b, sample in enumerate(batch):
+        for part in sample.parts:
+            row, column, rows, columns = part.cells
+            is_in = (row_BP[b] - row) // rows == 0
+            is_in &= (column_BP[b] - column) // columns == 0
+            if is_in.any():
+                weights.append((is_in / is_in.sum()).astype(np.float32))
+                picture_of.append(b)
+                truths.append(part.truth)
+    return np.stack(weights), np.array(picture_of), truths
 
 
 def pretrain(out: Path, options: PretrainOptions, *, say: Any = print) -> None:
@@ -160,8 +153,7 @@ def pretrain(out: Path, options: PretrainOptions, *, say: Any = print) -> None:
     # Words that no caption of a batch holds leave tiny second moments behind, and a square root of a denormal number takes
     # a hundred times as long as another: without this a step takes 1.2 s instead of the figure in docs/pocket.md.
     torch.set_flush_denormal(True)
-    config: dict[str, Any] = {**MODEL, "vision_cfg": {**MODEL["vision_cfg"], "patch_dropout": options.patch_dropout}}
-    encoder = load_encoder(config, options.start, seed=options.seed)
+    encoder = load_encoder(MODEL, options.start, seed=options.seed)
     clip = encoder.clip.train().requires_grad_(True)
     optimizers = _optimizers(clip, options)
     loader = DataLoader(Batches(options), batch_size=None, num_workers=1, prefetch_factor=8)
@@ -175,9 +167,12 @@ def pretrain(out: Path, options: PretrainOptions, *, say: Any = print) -> None:
         images = (batch.pictures.float() * scale + shift).permute(0, 3, 1, 2)
         # For sequences as short as these the fused attention takes twice as long as plain matrix products.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            image_BD = F.normalize(clip.encode_image(images).float(), dim=-1)
-            text_CD = F.normalize(encode_tokens(clip, batch.tokens).float(), dim=-1)
-        loss = contrastive_loss(clip.logit_scale.exp() * image_BD @ text_CD.T, batch.is_true, batch.is_known)
+            patches_BPD = encode_patches(clip.visual, images, batch.kept).float()
+            text_CD = encode_tokens(clip, batch.tokens).float()
+        image_MD = torch.einsum("mp,mpd->md", batch.weights, patches_BPD[batch.picture_of])
+        image_MD, text_CD = F.normalize(image_MD, dim=-1), F.normalize(text_CD, dim=-1)
+        logits_MC = clip.logit_scale.exp() * image_MD @ text_CD.T
+        loss = contrastive_loss(logits_MC, batch.is_true, batch.is_known, len(images))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
         for optimizer in optimizers:
@@ -191,6 +186,15 @@ def pretrain(out: Path, options: PretrainOptions, *, say: Any = print) -> None:
             log.append(entry)
             say(json.dumps(entry))
             write(out, clip, options, log)
+
+
+def encode_patches(visual: Any, images_B3HW: Tensor, kept_BP: Tensor) -> Tensor:
+    """Return the tokens [B, P, D] in the joint space of the patches kept; their mean is what `visual` returns if all are."""
+    x_BNC = visual.conv1(images_B3HW).flatten(2).transpose(1, 2) + visual.positional_embedding[1:]
+    x_BPC = x_BNC.gather(1, kept_BP[..., None].expand(-1, -1, x_BNC.shape[2]))
+    class_1C = visual.class_embedding[None] + visual.positional_embedding[:1]
+    x = torch.cat([class_1C.expand(len(x_BPC), 1, -1).to(x_BPC.dtype), x_BPC], dim=1)
+    return visual.ln_post(visual.transformer(visual.ln_pre(x)))[:, 1:] @ visual.proj
 
 
 def encode_tokens(clip: Any, tokens_CL: Tensor) -> Tensor:
