@@ -86,9 +86,35 @@ def _demo(argv: Sequence[str], program: str) -> int:
     return demo(options)
 
 
+def _corpus(argv: Sequence[str], program: str) -> int:
+    from alt_ray import config_corpus as kinds
+
+    actions: dict[str, tuple[type[Any], str]] = {
+        "build": (kinds.CorpusBuildOptions, "make a corpus from labels"),
+        "check": (kinds.CorpusCheckOptions, "say what is wrong with a corpus"),
+        "show": (kinds.CorpusShowOptions, "the entities of a label"),
+        "stats": (kinds.CorpusStatsOptions, "counts, and how well labels are covered"),
+    }
+    if not argv or argv[0] not in actions:
+        usage = [
+            f"usage: {program} ACTION [options]",
+            "",
+            *(f"  {name:6} {what}" for name, (_, what) in actions.items()),
+        ]
+        if argv and argv[0] in ("-h", "--help"):
+            print("\n".join(usage))
+            return OK
+        raise UsageError("\n".join([f"no action {argv[0]!r}" if argv else "no action", "", *usage]))
+    options = parse(actions[argv[0]][0], argv[1:], f"{program} {argv[0]}")
+    from alt_ray import corpus_commands
+
+    return getattr(corpus_commands, f"corpus_{argv[0]}")(options)
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str], str], int]]] = {
     "label": ("label videos, one row of labels or of failure for each", _label),
     "demo": ("draw 60 small videos, label them, and show what the model saw, offline", _demo),
+    "corpus": ("build, check and show the entities that regions are aligned with", _corpus),
     "cost": ("what a model costs per frame, view and video, without running it", _cost),
     "doctor": ("what this machine has, and what is missing", _doctor),
 }

@@ -144,6 +144,8 @@ class LabelOptions:
     """Checkpoint folder of a trained adapter, or pocket, which ships with this package; none: frozen CLIP, zero-shot."""
     corpus: str | None = None
     """Entity corpus (.jsonl, .csv, .txt); none: the one that comes with this package, or the adapter's."""
+    entity_templates: tuple[str, ...] = ()
+    """Texts around the entities' names, by category, such as "object=a photo of a {}" "body_part=a person's {}"."""
     temperature: float | None = None
     """Alignment temperature; none: the adapter's."""
     top_labels: int = 5
@@ -166,6 +168,10 @@ class LabelOptions:
         _positive(self, "temperature", "top_labels", "top_entities")
         if self.adapter is not None:
             self._refuse_merging(self.adapter)
+            if self.entity_templates:
+                raise UsageError(
+                    "--entity-templates can't be chosen with an adapter: it keeps to the texts of its training"
+                )
             return
         if self.encoder.encoder is None:
             raise UsageError(

@@ -34,6 +34,8 @@ def flags_of_yaml(file: str, kind: type[Any]) -> list[str]:
             if not isinstance(value, bool):
                 raise UsageError(f"--config {file}: {key} is true or false, got {value!r}")
             flags += [flag] if value else []
+        elif isinstance(value, list) and typing.get_origin(known[name]) is tuple:
+            flags += [flag, *map(str, value)]
         elif value is not None:
             flags += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return flags

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from alt_ray.config import ClusterOptions, EncoderOptions, LabelOptions, OutputOptions
-from alt_ray.corpus.entities import load_corpus
+from alt_ray.corpus.files import load_corpus
 from alt_ray.engine.label import label
 from alt_ray.engine.request import ModelRequest
 from alt_ray.engine.stages import DecodeClips, DecodeSettings, LabelClips

@@ -122,3 +122,29 @@ def test_top_entities_are_sorted_with_ties_in_index_order() -> None:
 def test_bad_alignment_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="expected"):
         AlignmentConfig(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+def test_pooling_by_entity_counts_each_entity_chosen_once(class_token: bool) -> None:
+    entities_KD = torch.eye(4)
+    # One frame: the class token chose 3; of four regions three chose 0 and one chose 2.
+    tokens_BTRD = entities_KD[[3, 0, 0, 2, 0]][None, None]
+    config = AlignmentConfig(pooling="entity", class_token=class_token)
+    query_BTD, choice_BTR = entity_queries(tokens_BTRD, entities_KD, config)
+    share = 1 / 3 if class_token else 1 / 2
+    expected = torch.tensor([share, 0, share, share if class_token else 0])
+    torch.testing.assert_close(query_BTD[0, 0], expected)
+    assert choice_BTR[0, 0].tolist() == [3, 0, 0, 2, 0]
+
+
+def test_pooling_by_entity_is_the_same_with_gradients() -> None:
+    config = AlignmentConfig(pooling="entity")
+    plain, _ = entity_queries(*features(), config)
+    learned, _ = entity_queries(*features(requires_grad=True), config)
+    torch.testing.assert_close(plain, learned.detach())
+    assert torch.autograd.grad(learned.sum(), learned, retain_graph=True)
+
+
+def test_pooling_by_entity_needs_choices() -> None:
+    with pytest.raises(ModelError, match="soft alignment chooses none"):
+        AlignmentConfig(pooling="entity", hard=False)

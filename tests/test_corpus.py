@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from alt_ray.corpus.entities import CATEGORIES, Corpus, Entity, default_corpus_path, entity_text, load_corpus
+from alt_ray.corpus.entities import CATEGORIES, Corpus, Entity, entity_text, read_templates
+from alt_ray.corpus.files import default_corpus_path, load_corpus
 from alt_ray.errors import CorpusError
 
 CUP = Entity("cup", "object", "a small open container with a handle.", ("mug",), "test")
@@ -29,29 +30,35 @@ def error_of(path: str) -> str:
 
 def test_shipped_corpus_is_large_and_covers_every_category() -> None:
     corpus = load_corpus()
-    assert len(corpus) >= 150
+    assert len(corpus) >= 1200
     assert {category: len(entities) >= 20 for category, entities in corpus.by_category().items()} == dict.fromkeys(
         CATEGORIES, True
     )
     assert load_corpus("default") == corpus
 
 
-def test_shipped_names_and_aliases_are_lower_case_and_mean_one_entity_each() -> None:
+def test_shipped_names_are_lower_case_and_no_alias_is_the_name_of_another() -> None:
     corpus = load_corpus()
-    names = [name for entity in corpus.entities for name in (entity.name, *entity.aliases)]
-    assert len(set(names)) == len(names)
+    names = {entity.name for entity in corpus.entities}
     assert all(name == name.lower().strip() for name in names)
+    assert not [alias for entity in corpus.entities for alias in entity.aliases if alias in names]
 
 
 def test_shipped_descriptions_are_one_sentence_of_4_to_30_words() -> None:
     for entity in load_corpus().entities:
         assert 4 <= len(entity.description.split()) <= 30, entity
         assert re.fullmatch(r"[^.!?\s][^.!?\n]*\.", entity.description), entity
-        assert entity.source == "hand-written"
+        assert entity.source
+
+
+def test_shipped_descriptions_are_of_one_entity_each_and_say_where_it_comes_from() -> None:
+    entities = load_corpus().entities
+    assert len({entity.description for entity in entities}) == len(entities)
+    assert all(entity.labels or entity.category == "body_part" for entity in entities)
 
 
 def test_shipped_lines_are_sorted_by_category_and_name() -> None:
-    keys = [(entity.category, entity.name) for entity in load_corpus().entities]
+    keys = [(CATEGORIES.index(entity.category), entity.name) for entity in load_corpus().entities]
     assert keys == sorted(keys)
 
 
@@ -173,3 +180,19 @@ def test_corpus_made_in_code_is_checked_too() -> None:
         Corpus((CUP, replace(CUP, name="Cup")), "test")
     with pytest.raises(CorpusError, match="expected body_part, object, scene, motion"):
         Entity("cup", "Object")
+
+
+def test_templates_go_around_the_names_of_their_category_and_change_the_digest(tmp_path: Path) -> None:
+    plain = Corpus((CUP, KICKING), "test")
+    corpus = replace(plain, templates=read_templates(["object=a photo of a {}"]))
+    assert corpus.texts() == ["a photo of a cup, a small open container with a handle.", plain.texts()[1]]
+    assert corpus.digest != plain.digest
+    assert replace(plain, templates={}).digest == plain.digest
+    file = write(tmp_path, "corpus.txt", "cup\n")
+    assert load_corpus(file, {"object": "one {}"}).texts() == ["one cup"]
+
+
+@pytest.mark.parametrize("text", ["object", "sound=a {}", "object=a photo", "object={} and {}"])
+def test_a_bad_template_is_refused(text: str) -> None:
+    with pytest.raises(CorpusError, match="CATEGORY=TEXT"):
+        read_templates([text])

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alt_ray.config import ClusterOptions, EncoderOptions, InputOptions, LabelOptions, OutputOptions, SamplingOptions
-from alt_ray.corpus.entities import load_corpus
+from alt_ray.corpus.files import load_corpus
 from alt_ray.engine.label import Summary, label, label_dataset
 from alt_ray.engine.request import ModelRequest
 from alt_ray.engine.resources import plan_resources

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from alt_ray.corpus.entities import Corpus, Entity, load_corpus
+from alt_ray.corpus.entities import Corpus, Entity
+from alt_ray.corpus.files import load_corpus
 from alt_ray.errors import ModelError
 from alt_ray.models.alt import AltModel
 from alt_ray.models.encoder import load_encoder

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from alt_ray.errors import ModelError
-from alt_ray.models.text import TEMPLATES, label_embeddings, prompts, split_camel_case
+from alt_ray.models.text import TEMPLATES, label_embeddings, prompts
+from alt_ray.words import split_camel_case
 
 
 @pytest.mark.parametrize(

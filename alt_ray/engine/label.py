@@ -21,7 +21,8 @@ import ray.exceptions
 import alt_ray
 from alt_ray import bundled
 from alt_ray.config import LabelOptions
-from alt_ray.corpus.entities import load_corpus
+from alt_ray.corpus.entities import read_templates
+from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster, versions
 from alt_ray.engine.progress import Progress, announce
@@ -72,7 +73,8 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
     """
     inputs = read_source(options.source, root=options.inputs.root, limit=options.inputs.limit)
     labels = read_labels(options.labels) if options.labels is not None else None
-    corpus = None if options.adapter and options.corpus is None else load_corpus(options.corpus)
+    templates = read_templates(options.entity_templates)
+    corpus = None if options.adapter and options.corpus is None else load_corpus(options.corpus, templates)
     folder = OutputFolder(options.out)
     folder.read_run()  # a folder of something newer is refused before anything is waited for
     quiet = options.output.quiet

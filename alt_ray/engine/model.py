@@ -20,6 +20,7 @@ from alt_ray.models.alt import AltModel
 from alt_ray.models.checkpoint import Checkpoint, encoder_of, load_checkpoint
 from alt_ray.models.encoder import RegionEncoder, load_encoder
 from alt_ray.models.text import label_embeddings
+from alt_ray.models.textcache import cached_text
 from alt_ray.video.sampling import DEFAULT_FRAMES, Interpolation, ResizeMode
 
 DEFAULT_TEMPLATE = "photo"
@@ -42,7 +43,7 @@ def prepare_model(request: ModelRequest) -> PreparedModel:
         labels, template = request.labels, request.template or DEFAULT_TEMPLATE
         names = tuple(entity.name for entity in request.corpus.entities)
         categories = tuple(entity.category for entity in request.corpus.entities)
-        entities_KD, corpus_digest = encoder.encode_text(request.corpus.texts()), request.corpus.digest
+        entities_KD, corpus_digest = cached_text(encoder, request.corpus.texts()), request.corpus.digest
         temperature, num_frames = None, request.num_frames or DEFAULT_FRAMES
     else:
         config = checkpoint.config

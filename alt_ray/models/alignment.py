@@ -80,10 +80,19 @@ def entity_queries(
         else:
             chosen = _logits(tokens, entities_KD, config, training, generator).argmax(-1)
             embeddings = entities_KD[chosen]
+        if config.pooling == "entity":
+            weights = _each_entity_once(chosen, weights, len(entities_KD))
         queries.append(torch.einsum("frd,fr->fd", embeddings, weights))
         choices.append(chosen)
     B, T = tokens_BTRD.shape[:2]
     return torch.cat(queries).unflatten(0, (B, T)), torch.cat(choices).unflatten(0, (B, T))
+
+
+def _each_entity_once(chosen_FR: Tensor, weights_FR: Tensor, num_entities: int) -> Tensor:
+    """Return weights [F, R] by which every entity that a frame's tokens chose weighs the same; tokens of weight 0 keep it."""
+    total_FK = weights_FR.new_zeros(len(chosen_FR), num_entities).scatter_add_(1, chosen_FR, weights_FR)
+    shared_FR = weights_FR / total_FK.gather(1, chosen_FR).clamp(min=torch.finfo(weights_FR.dtype).tiny)
+    return shared_FR / shared_FR.sum(-1, keepdim=True)
 
 
 def entity_shares(choice_BTR: Tensor, sizes_BTR: Tensor, num_entities: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from alt_ray.errors import ModelError
 
-Pooling = Literal["mean", "size"]
+Pooling = Literal["mean", "size", "entity"]
 Conv = Literal["dense", "depthwise", "none"]
 ConvOver = Literal["frame", "overlap", "index"]
 Queries = Literal["entity", "learned"]
@@ -26,7 +26,8 @@ class AlignmentConfig:
     hard: one entity per region, straight-through; otherwise the soft mixture.
     class_token: whether the class token takes part in the query. Of a CLIP that pools by its class token it is the
         one token that was trained to lie near text.
-    pooling: over the regions of a frame, "mean" (the paper's formula) or "size" (each patch counts the same).
+    pooling: over the regions of a frame, "mean" (the paper's formula), "size" (each patch counts the same) or "entity" (each
+        entity chosen counts the same, however many regions chose it: most of a frame is background).
     """
 
     temperature: float = 0.01
@@ -41,6 +42,8 @@ class AlignmentConfig:
                 f"alignment temperature {self.temperature}: expected a finite number above 0, such as 0.01"
             )
         _one_of("alignment pooling", self.pooling, get_args(Pooling))
+        if self.pooling == "entity" and not self.hard:
+            raise ModelError("alignment pooling 'entity' counts the entities chosen, and a soft alignment chooses none")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from alt_ray.corpus.entities import Corpus
 from alt_ray.models.adapter import VideoAdapter
 from alt_ray.models.alt import AltModel
 from alt_ray.models.checkpoint import Checkpoint, CheckpointConfig, EncoderRecord, save_checkpoint
@@ -40,7 +41,7 @@ class PocketTraining:
         default_factory=lambda: TrainOptions(epochs=15, lr=2e-3, muon_lr=0.02, warmup_epochs=1, bfloat16=True)
     )
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
-    adapter: dict[str, object] = field(default_factory=lambda: {"conv_over": "frame", "mix": 1.0})
+    adapter: dict[str, object] = field(default_factory=lambda: {"conv_over": "frame", "mix": 0.5})
     batch: int = BATCH
     seed: int = 0
 
@@ -64,10 +65,12 @@ def train_adapter(
     labels: Sequence[str],
     training: PocketTraining,
     *,
+    corpus: Corpus | None = None,
     on_epoch: Callable[[EpochLog], None] = lambda log: None,
 ) -> AltModel:
-    """Return a model whose adapter was trained on `data`, whose targets are indices into `labels`."""
-    corpus = pocket_corpus()
+    """Return a model whose adapter was trained on `data`, whose targets are indices into `labels`; by default with the pocket's
+    corpus."""
+    corpus = corpus or pocket_corpus()
     torch.manual_seed(training.seed)
     model = AltModel(
         encoder,

@@ -6,7 +6,8 @@ order.
 
 from dataclasses import dataclass
 
-from alt_ray.corpus.entities import Corpus, default_corpus_path, load_corpus
+from alt_ray.corpus.entities import Corpus
+from alt_ray.corpus.files import default_corpus_path, load_corpus
 
 BODY_PARTS = ("head", "torso", "arm", "hand", "leg", "foot")
 OBJECTS = (
