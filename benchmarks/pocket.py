@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from alt_ray.models.alt import AltModel
+from alt_ray.models.configs import AlignmentConfig
 from alt_ray.models.encoder import RegionEncoder
 from alt_ray.models.regionset import RegionSet
 from alt_ray.models.text import label_embeddings
@@ -26,9 +27,11 @@ from alt_ray.pocket.tasks import HELD_OUT_SEED, TEMPLATE, TRAIN_SEED, within
 from alt_ray.pocket.train import PocketTraining, encode_actions, pocket_encoder, train_adapter
 from alt_ray.pocket.vocabulary import MOTION_ONLY_PAIRS, SEEN_ACTIONS, UNSEEN_ACTIONS, pocket_corpus
 
-METHODS: dict[str, dict[str, object]] = {
-    "ALT": {"queries": "entity"},
-    "learned queries": {"queries": "learned"},
+BY_ENTITY = AlignmentConfig(pooling="entity", class_token=False)
+METHODS: dict[str, tuple[dict[str, object], AlignmentConfig]] = {
+    "ALT": ({"queries": "entity"}, AlignmentConfig()),
+    "ALT, pooled by entity": ({"queries": "entity"}, BY_ENTITY),
+    "learned queries": ({"queries": "learned"}, AlignmentConfig()),
 }
 FEW_SHOTS = {"epochs": 50, "warmup_epochs": 5.0}  # as few-shot runs of the field have
 TEST_SEED = HELD_OUT_SEED + 100  # settings were chosen on clips of HELD_OUT_SEED itself
@@ -94,10 +97,12 @@ def methods(given: argparse.Namespace) -> None:
         for shot in given.shots:
             # In a RegionSet clips come in turns, one of each action: the first ones are so many of each.
             data = pool.subset(torch.arange(len(SEEN_ACTIONS) * (shot or given.per_action)))
-            for method, queries in METHODS.items():
+            for method in given.methods or METHODS:
+                queries, alignment = METHODS[method]
                 begun_s = time.time()
                 base = PocketTraining()
-                training = replace(base, adapter={**base.adapter, **given.adapter, **queries}, seed=seed)
+                adapter = {**base.adapter, **given.adapter, **queries}
+                training = replace(base, adapter=adapter, alignment=alignment, seed=seed)
                 options = replace(training.train, epochs=given.epochs)
                 if shot:
                     options = replace(options, **{**FEW_SHOTS, "lr": given.shot_lr, "muon_lr": 10 * given.shot_lr})
@@ -150,6 +155,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1000)
     parser.add_argument("--shots", type=numbers, default=[2, 4, 0], help="0 means all clips")
     parser.add_argument("--shot-lr", type=float, default=2e-4)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="instead of all of them")
     parser.add_argument("--adapter", type=json.loads, default={}, help='settings as JSON, such as {"residual": true}')
     parser.add_argument("--out", type=Path, default=None, help="JSON file of every run")
     parser.add_argument("--tables", type=Path, nargs="+", help="instead of running, print the table of such files")
