@@ -7,7 +7,7 @@ a field is its help text.
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from alt_ray import bundled
 from alt_ray.errors import UsageError
@@ -144,8 +144,8 @@ class LabelOptions:
     """Checkpoint folder of a trained adapter, or pocket, which ships with this package; none: frozen CLIP, zero-shot."""
     corpus: str | None = None
     """Entity corpus (.jsonl, .csv, .txt); none: the one that comes with this package, or the adapter's."""
-    entity_templates: tuple[str, ...] = ()
-    """Texts around the entities' names, by category, such as "object=a photo of a {}" "body_part=a person's {}"."""
+    entity_templates: UseAppendAction[tuple[str, ...]] = ()
+    """Text around the names of entities of a category, such as "object=a photo of a {}"; may be given several times."""
     temperature: float | None = None
     """Alignment temperature; none: the adapter's."""
     top_labels: int = 5

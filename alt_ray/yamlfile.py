@@ -35,7 +35,7 @@ def flags_of_yaml(file: str, kind: type[Any]) -> list[str]:
                 raise UsageError(f"--config {file}: {key} is true or false, got {value!r}")
             flags += [flag] if value else []
         elif isinstance(value, list) and typing.get_origin(known[name]) is tuple:
-            flags += [flag, *map(str, value)]
+            flags += [part for entry in value for part in (flag, str(entry))]
         elif value is not None:
             flags += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return flags
@@ -49,6 +49,13 @@ def _options(kind: type[Any]) -> dict[str, Any]:
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
             options |= _options(typing.cast(type, hint))
-        elif typing.get_origin(hint) is not typing.Annotated and field.name != "config":
+            continue
+        if typing.get_origin(hint) is typing.Annotated:
+            plain = typing.get_args(hint)[0]
+            if (
+                typing.get_origin(plain) is tuple
+            ):  # a flag that may be repeated; the other annotated ones are positional
+                options[field.name] = plain
+        elif field.name != "config":
             options[field.name] = hint
     return options

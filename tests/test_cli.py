@@ -57,6 +57,7 @@ def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[s
         (["label", *MINIMAL, "--dtype", "float8"], "float8"),
         (["label", *MINIMAL], "videos"),
         (["label", *MINIMAL, "--config", "gone.yaml"], "gone.yaml"),
+        (["label", "videos", "--out", "o", "--entity-templates", "object=a {}"], "can't be chosen with an adapter"),
         (["cost", "--encoder", "ViT-B-61"], "ViT-B-16"),
     ],
 )
@@ -89,6 +90,13 @@ def test_yaml_settings_count_and_flags_win_over_them(tmp_path: Path) -> None:
     assert (options.sampling.frames, options.encoder.merge_r, options.output.quiet) == (4, 8, True)
     assert options.labels == "walking,playing guitar"
     assert options.config == str(file)
+
+
+def test_a_yaml_list_gives_an_option_several_values(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text('entity_templates: ["object=a photo of a {}", "body_part=a person, and a {}"]\n')
+    options = parse(LabelOptions, [*MINIMAL, "--config", str(file)], "label")
+    assert options.entity_templates == ("object=a photo of a {}", "body_part=a person, and a {}")
 
 
 @pytest.mark.parametrize(
