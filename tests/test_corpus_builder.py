@@ -106,6 +106,13 @@ def test_lesk_takes_the_meaning_that_fits_the_label(
 
 
 @needs_wordnet
+@pytest.mark.parametrize("key", ["kite%1:06:99::", "nonsense", "", "zzyzx%1:06:00::", "kite%1:06:00", "kite%9:06:00::"])
+def test_a_key_that_wordnet_lacks_is_said(wordnet: WordNet, key: str) -> None:
+    with pytest.raises(CorpusError, match="no sense"):
+        wordnet.sense_of_key(key)
+
+
+@needs_wordnet
 def test_first_and_cosine_choose_by_what_their_names_say(glosses: Glosses, wordnet: WordNet) -> None:
     senses = wordnet.senses("kite", "noun")
     assert Disambiguator(glosses, "first").best(senses, "flying kite") is senses[0]

@@ -118,9 +118,11 @@ class WordNet:
 
     def sense_of_key(self, key: str) -> Sense:
         """Return the sense of a key. Raises CorpusError for a key that WordNet hasn't."""
+        from nltk.corpus.reader.wordnet import WordNetError
+
         try:
             synset = self._reader.synset_from_sense_key(key)
-        except Exception as exc:
+        except (WordNetError, ValueError, KeyError, IndexError) as exc:
             raise CorpusError(f"WordNet has no sense {key!r}") from exc
         lemma = key.partition("%")[0]
         sense = self._sense(synset, lemma)
