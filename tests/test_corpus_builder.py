@@ -216,6 +216,22 @@ def test_corrections_change_drop_join_and_add(tmp_path: Path) -> None:
     assert unused == ["line 4: there is no entity 'gone'"]
 
 
+def test_an_entity_that_cannot_be_joined_stays() -> None:
+    kept, unused = corrected([Entity("couch", "object")], [(1, {"entity": "couch", "into": "sofa"})])
+    assert [entity.name for entity in kept] == ["couch"]
+    assert unused == ["line 1: there is no entity 'sofa' to join 'couch' to"]
+
+
+@needs_wordnet
+def test_one_word_in_two_categories_gives_two_entities(glosses: Glosses, lesk: Disambiguator, tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    entries = [{"name": "qwxz", "category": category} for category in ("object", "scene")]
+    file.write_text(json.dumps({"label": "a", "entities": entries}) + "\n")
+    found = [entity for entity in build(["a"], glosses, lesk, suggestions=Answers(file)) if "qwxz" in entity.name]
+    assert sorted(entity.name for entity in found) == ["qwxz", "qwxz (scene)"]
+    assert {entity.category for entity in found} == {"object", "scene"}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -223,6 +239,7 @@ def test_corrections_change_drop_join_and_add(tmp_path: Path) -> None:
         ('{"entity": "a", "colour": "red"}', "unknown colour"),
         ('{"drop": "why"}', "`entity`"),
         ('{"entity": "a", "add": "b"}', "`entity`"),
+        ('{"add": "b"}', "unknown category ''"),
     ],
 )
 def test_bad_corrections_are_named_by_line(tmp_path: Path, line: str, message: str) -> None:

@@ -16,11 +16,11 @@ from alt_ray.corpus.disambiguate import Disambiguator, Embed
 from alt_ray.corpus.entities import CATEGORIES, Entity, entity_text
 from alt_ray.corpus.expand import Expander
 from alt_ray.corpus.glosses import Glosses
+from alt_ray.corpus.quality import NEAR_IDENTICAL
 from alt_ray.corpus.visible import COMMON_BODY_PARTS, category_of
 from alt_ray.corpus.wordnet import Sense
 
 LONGEST_DESCRIPTION = 160
-SAME_MEANING = 0.985  # cosine of two entities' texts, where an encoder is given
 _DOUBLES = re.compile(
     r"[^aeiou]*[aeiou][bdgklmnprtvz]"
 )  # one syllable with one vowel before its last consonant: run, hit
@@ -161,6 +161,7 @@ def _named(entries: list[Found]) -> list[tuple[Found, str]]:
             broader = entry.sense.synset.hypernyms()
             names += [name.lower() for name in entry.sense.synonyms]
             names += [f"{entry.name} ({kind.lemma_names()[0].replace('_', ' ')})" for kind in broader]
+        names.append(f"{entry.name} ({entry.category.replace('_', ' ')})")  # the same word suggested in two categories
         for name in names:
             if name not in taken:
                 taken.add(name)
@@ -220,7 +221,7 @@ def without_same_meaning(entities: list[Entity], embed: Embed) -> list[Entity]:
         same = [
             k
             for k in kept
-            if entities[k].category == entities[i].category and embedded[k] @ embedded[i] >= SAME_MEANING
+            if entities[k].category == entities[i].category and embedded[k] @ embedded[i] >= NEAR_IDENTICAL
         ]
         if not same:
             kept.append(i)

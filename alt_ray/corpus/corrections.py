@@ -55,6 +55,7 @@ def corrected(
         elif "into" in entry:
             into = by_name.get(entry["into"])
             if into is None:
+                by_name[entity.name] = entity
                 unused.append(f"line {number}: there is no entity {entry['into']!r} to join {entity.name!r} to")
             else:
                 aliases = dict.fromkeys((*into.aliases, entity.name))
@@ -81,6 +82,12 @@ def _check(entry: Any) -> None:
     allowed = _MAY_CHANGE | ({"add", "source"} if "add" in entry else {"entity", "drop", "into"})
     if unknown := sorted(set(entry) - allowed):
         raise CorpusError(f"unknown {', '.join(unknown)}; expected {', '.join(sorted(allowed))}")
+    if "add" in entry:
+        Entity(
+            **_typed(
+                {"category": "", **{key: value for key, value in entry.items() if key != "add"}, "name": entry["add"]}
+            )
+        )
 
 
 def _typed(fields: dict[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from alt_ray.corpus.disambiguate import Disambiguator
 from alt_ray.corpus.extract import Phrase, phrases
 from alt_ray.corpus.glosses import Glosses, base_words
-from alt_ray.corpus.visible import category_of, is_too_general
+from alt_ray.corpus.visible import MOTION_CLASSES, category_of, is_too_general
 from alt_ray.corpus.wordnet import Pos, Sense, WordNet
 
 # How strongly a candidate belongs to a label, by the way that it was found.
 NAMED, IN_GLOSS, MENTIONS, PART, DOER = 1.0, 0.7, 0.5, 0.4, 0.6
 _MAX_MENTIONS, _MAX_PARTS = 10, 4
 _MENTION_CLASSES = {"noun.artifact", "noun.body", "noun.object", "noun.food", "noun.animal", "noun.plant"}
-_MOVING = {"verb.motion", "verb.contact", "verb.body", "verb.consumption"}
 _GENERAL_ACTIVITY = 400  # glosses that mention a word; more, and it says nothing of what is seen
 
 
@@ -69,7 +68,7 @@ class Expander:
         category = category_of(sense)
         # Capital letters are names of genera, people and brands; what is not in the label must be seen to move, not meant so.
         is_name = sense.lemma[0].isupper()
-        is_vague = sense.pos == "verb" and score < NAMED and sense.lexname not in _MOVING
+        is_vague = sense.pos == "verb" and score < NAMED and sense.lexname not in MOTION_CLASSES
         if category is not None and not (is_too_general(sense) or is_name or is_vague):
             yield Candidate(sense, category, score, how)
 

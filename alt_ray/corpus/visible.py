@@ -108,7 +108,7 @@ _VISIBLE_ANYWAY = {
     "fireworks.n.01",
     "painting.n.01",
 }
-_MOTION_CLASSES = {"verb.motion", "verb.contact", "verb.body", "verb.consumption"}
+MOTION_CLASSES = {"verb.motion", "verb.contact", "verb.body", "verb.consumption"}
 _MOTION_CLASSES_TOO = {"verb.competition", "verb.creation", "verb.perception", "verb.change", "verb.communication"}
 _MOTION_NOUNS = {
     "motion.n.03",
@@ -176,7 +176,7 @@ def category_of(sense: Sense) -> str | None:
 
 
 def _category_of_verb(sense: Sense) -> str | None:
-    if sense.lexname in _MOTION_CLASSES:
+    if sense.lexname in MOTION_CLASSES:
         return "motion"
     # A rare sense of a verb of these classes is nearly always figurative.
     return "motion" if sense.lexname in _MOTION_CLASSES_TOO and sense.rank <= 3 else None

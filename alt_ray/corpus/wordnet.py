@@ -140,9 +140,6 @@ class WordNet:
         """Return what it is made of, as WordNet has it: the wheels of a bicycle."""
         return tuple(self.first(part) for part in sense.synset.part_meronyms())
 
-    def broader(self, sense: Sense) -> tuple[Sense, ...]:
-        return tuple(self.first(kind) for kind in sense.synset.hypernyms())
-
     def related_forms(self, sense: Sense) -> tuple[Sense, ...]:
         """Return what is said with the same root: archery and archer, swim and swimmer."""
         found = []
