@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 from alt_ray.errors import UsageError
 
 Method = Literal["lesk", "first", "cosine", "lesk+cosine"]
+NEAR_IDENTICAL = 0.985  # cosine of two texts that an encoder can't tell apart
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class CorpusCheckOptions:
 
     file: Annotated[Positional[str], arg(metavar="FILE")]
     """Corpus (.jsonl, .csv, .txt), or "default" for the one that comes with this package."""
-    same: float = 0.985
+    same: float = NEAR_IDENTICAL
     """Cosine from which two entities count as the same (with an --encoder)."""
     text: TextEncoderOptions = field(default_factory=TextEncoderOptions)
     json: bool = False

@@ -37,7 +37,7 @@ from alt_ray.pocket.train import PocketTraining, encode_actions, pocket_encoder,
 from alt_ray.pocket.vocabulary import SEEN_ACTIONS, UNSEEN_ACTIONS, pocket_corpus
 
 HERE = Path(__file__).parent
-LISTS = ("ucf101", "hmdb51", "kinetics400", "kinetics600")
+LISTS = ("ucf101", "hmdb51", "kinetics400", "kinetics600", "pocket")
 TEST_SEED = HELD_OUT_SEED + 200
 
 
@@ -111,7 +111,7 @@ def cache() -> None:
             print(f"20,000 entities {what}: {time.perf_counter() - begun:.2f} s")
 
 
-def ablation(seeds: int, per_action: int, epochs: int) -> None:
+def ablation(seeds: int, per_action: int, epochs: int, only: str | None) -> None:
     encoder = pocket_encoder()
     seen = encode_actions(encoder, SEEN_ACTIONS, 15, TEST_SEED)
     unseen = encode_actions(encoder, UNSEEN_ACTIONS, 30, TEST_SEED)
@@ -120,6 +120,8 @@ def ablation(seeds: int, per_action: int, epochs: int) -> None:
     for seed in range(seeds):
         data = encode_actions(encoder, SEEN_ACTIONS, per_action, TRAIN_SEED + 1 + seed)
         for name, corpus in corpora(seed).items():
+            if only not in (None, name):
+                continue
             begun = time.perf_counter()
             base = PocketTraining()
             training = replace(
@@ -162,14 +164,15 @@ def main() -> None:
     parser.add_argument("part", choices=("senses", "coverage", "build", "cache", "ablation"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--per-action", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--only", choices=corpora(0), help="ablation of one corpus, to run several side by side")
     given = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
         "senses": senses,
         "coverage": coverage,
         "build": building,
         "cache": cache,
-        "ablation": lambda: ablation(given.seeds, given.per_action, given.epochs),
+        "ablation": lambda: ablation(given.seeds, given.per_action, given.epochs, given.only),
     }
     parts[given.part]()
 

@@ -1,6 +1,7 @@
 """Answers of a language model: a real HTTP server that speaks the protocol, and files."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alt_ray.corpus.answers import Answers, Endpoint, Suggestion, read_answers
+from alt_ray.corpus.answers import Answers, Endpoint, NobodyAnswersError, Suggestion, read_answers
 from alt_ray.errors import CorpusError
 
 ROPE = {"name": "rope", "category": "object", "description": "a thick cord."}
@@ -97,10 +98,46 @@ def test_answers_are_kept_and_not_asked_for_twice(server: Server, endpoint: Endp
     assert Answers(file).suggest("rowing") == []
 
 
-def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nobody_listens_no_other_label_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("time.sleep", lambda s: None)
-    with pytest.raises(CorpusError, match="can't be asked"):
-        Endpoint("http://127.0.0.1:9/v1", "m").suggest("a")
+    answers = Answers(tmp_path / "answers.jsonl", Endpoint("http://127.0.0.1:9/v1", "m"))
+    with pytest.raises(NobodyAnswersError, match="can't be asked"):
+        answers.suggest("a")
+
+
+def test_a_server_that_speaks_no_http_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda s: None)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for _ in range(3):
+                connection = listening.accept()[0]
+                connection.recv(1 << 16)
+                connection.sendall(b"hello\n")
+                connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(NobodyAnswersError, match="can't be asked: hello"):
+            Endpoint(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", "m").suggest("a")
+
+
+def test_three_labels_without_an_answer_are_enough(server: Server, endpoint: Endpoint) -> None:
+    useful = json.dumps({"entities": [ROPE]})
+    server.contents = ["no", "no", useful, "no", "no", "no"]
+    answers = Answers(model=endpoint)
+    for label in "abcde":
+        answers.suggest(label)
+    with pytest.raises(NobodyAnswersError, match="3 labels in a row"):
+        answers.suggest("f")
+    assert len(answers.problems) == 5
+
+
+def test_answers_that_cannot_be_written_are_said(server: Server, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.contents = [json.dumps({"entities": [ROPE]})] * 2
+    Answers(tmp_path / "new" / "answers.jsonl", endpoint).suggest("a")
+    (tmp_path / "file").touch()
+    with pytest.raises(CorpusError, match="can't be written"):
+        Answers(tmp_path / "file" / "answers.jsonl", endpoint).suggest("a")
 
 
 def test_bad_lines_of_a_file_are_named(tmp_path: Path) -> None:

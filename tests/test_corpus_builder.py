@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from alt_ray.corpus.answers import Answers
-from alt_ray.corpus.build import build, gerund, short, without_same_meaning
+from alt_ray.corpus.build import BuildOptions, build, gerund, short, without_same_meaning
 from alt_ray.corpus.corrections import corrected, read_corrections
 from alt_ray.corpus.disambiguate import Disambiguator
-from alt_ray.corpus.entities import Entity
+from alt_ray.corpus.entities import Corpus, Entity
 from alt_ray.corpus.expand import Expander
 from alt_ray.corpus.extract import label_words, phrases
 from alt_ray.corpus.glosses import Glosses, read_glosses
+from alt_ray.corpus.labels import read_labels
 from alt_ray.corpus.visible import COMMON_BODY_PARTS, category_of
 from alt_ray.corpus.wordnet import FOLDER_VARIABLE, WordNet, open_wordnet
+from alt_ray.corpus_commands import write_corpus
 from alt_ray.errors import CorpusError
 
 try:
@@ -230,6 +232,20 @@ def test_one_word_in_two_categories_gives_two_entities(glosses: Glosses, lesk: D
     found = [entity for entity in build(["a"], glosses, lesk, suggestions=Answers(file)) if "qwxz" in entity.name]
     assert sorted(entity.name for entity in found) == ["qwxz", "qwxz (scene)"]
     assert {entity.category for entity in found} == {"object", "scene"}
+
+
+@needs_wordnet
+@pytest.mark.slow
+def test_building_again_gives_the_corpus_that_ships(glosses: Glosses, lesk: Disambiguator, tmp_path: Path) -> None:
+    corpus = Path(__file__).parents[1] / "corpus"
+    files = sorted((corpus / "labels").glob("*.txt"))
+    labels = list(dict.fromkeys(label for file in files for label in read_labels(str(file))))
+    answers = Answers(corpus / "answers.jsonl")
+    built = build(labels, glosses, lesk, suggestions=answers, options=BuildOptions(per_label=0))
+    entities, unused = corrected(built, read_corrections(corpus / "corrections.jsonl"))
+    assert unused == []
+    write_corpus(Corpus(tuple(entities), "built"), tmp_path / "built.jsonl")
+    assert (tmp_path / "built.jsonl").read_bytes() == (corpus / "entities.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_our_label_lists_are_the_fields(name: str, file: str, count: int) -> Non
 def test_what_ships_covers_the_labels_of_the_field_and_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", "default") == 0
     files = [str(file) for file in sorted((ROOT / "corpus" / "labels").glob("*.txt"))]
-    assert len(files) == 4
+    assert len(files) == 5
     assert run("stats", "--labels", *files, "--json") == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert sum(found["entities"].values()) >= 1200

@@ -6,6 +6,7 @@ the file, so that the same labels are never asked twice and a build can be repea
     {"label": "abseiling", "entities": [{"name": "rope", "category": "object", "description": "..."}, ...]}
 """
 
+import http.client
 import json
 import os
 import re
@@ -28,6 +29,7 @@ Names are lower-case, singular, common English, of one to three words. A descrip
 Answer with one JSON object and nothing else:
 {{"entities": [{{"name": "...", "category": "...", "description": "..."}}]}}"""
 _TRIES = 3
+_MOST_IN_A_ROW = 3  # labels without a usable answer, after which asking on would only cost time
 _FENCE = re.compile(r"^```\w*\n|\n```$")
 
 
@@ -38,6 +40,10 @@ class Suggestion:
     name: str
     category: str
     description: str = ""
+
+
+class NobodyAnswersError(CorpusError):
+    """The language model can't be asked at all: no label would get an answer."""
 
 
 class Source(Protocol):
@@ -56,7 +62,11 @@ class Endpoint:
     timeout_s: float = 60.0
 
     def suggest(self, label: str) -> list[Suggestion]:
-        """Ask for one label. Raises CorpusError if there is no answer, or it isn't what was asked for."""
+        """Ask for one label.
+
+        Raises CorpusError if there is no answer, or it isn't what was asked for; NobodyAnswersError if no other label would
+        get one either: the address is wrong, nobody listens there, or the key is refused.
+        """
         question = {
             "model": self.model,
             "messages": [{"role": "user", "content": PROMPT.format(label=label)}],
@@ -77,47 +87,75 @@ class Endpoint:
 
     def _answer(self, request: urllib.request.Request) -> bytes:
         for attempt in range(_TRIES):
+            error: type[CorpusError] = CorpusError
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
                     return response.read()
             except urllib.error.HTTPError as exc:
                 reason = f"{exc.code} {exc.reason}"
-                if exc.code < 500 and exc.code != 429:
+                if exc.code < 500 and exc.code not in (408, 429):
+                    error = NobodyAnswersError
                     break  # asking again would not help
-            except OSError as exc:
-                reason = str(getattr(exc, "reason", exc))
+            except TimeoutError:
+                reason = f"no answer within {self.timeout_s:g} s"
+            except (OSError, http.client.HTTPException) as exc:
+                reason = str(getattr(exc, "reason", exc)) or type(exc).__name__
+                error = NobodyAnswersError
             if attempt + 1 < _TRIES:
                 time.sleep(2**attempt)
-        raise CorpusError(f"{self.url} can't be asked: {reason}; check the address, and the key in {self.key_variable}")
+        raise error(f"{self.url} can't be asked: {reason}; check the address, and the key in {self.key_variable}")
 
 
 @dataclass
 class Answers:
-    """Answers of a file, and of `model` for labels that the file lacks; these are appended to it."""
+    """Answers of a file, and of `model` for labels that the file lacks; these are appended to it.
+
+    Raises CorpusError for a file that can't be read or written.
+    """
 
     path: Path | None = None
     model: Source | None = None
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._in_a_row = 0
         self._known = read_answers(self.path) if self.path is not None and self.path.exists() else {}
         if self.path is not None and self.model is None and not self.path.exists():
             raise CorpusError(f"{self.path}: no such file; expected answers, or a language model to ask for them")
 
     def suggest(self, label: str) -> list[Suggestion]:
-        """Return what is known of a label, or what the model says now; nothing if neither does (`problems` says why)."""
+        """Return what is known of a label, or what the model says now; nothing if neither does (`problems` says why).
+
+        Raises NobodyAnswersError if asking for further labels is of no use. What was answered before is in the file.
+        """
         if label in self._known or self.model is None:
             return self._known.get(label, [])
         try:
             found = self.model.suggest(label)
+        except NobodyAnswersError:
+            raise
         except CorpusError as exc:
             self.problems.append(str(exc))
+            self._in_a_row += 1
+            if self._in_a_row == _MOST_IN_A_ROW:
+                raise NobodyAnswersError(
+                    f"{self._in_a_row} labels in a row had no usable answer; the last: {exc}"
+                ) from exc
             return []
+        self._in_a_row = 0
         self._known[label] = found
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"label": label, "entities": [_fields(entry) for entry in found]}) + "\n")
+            self._keep(self.path, json.dumps({"label": label, "entities": [_fields(entry) for entry in found]}))
         return found
+
+    @staticmethod
+    def _keep(path: Path, line: str) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as exc:
+            raise CorpusError(f"{path}: answers can't be written ({exc.strerror or exc})") from exc
 
 
 def read_answers(path: Path) -> dict[str, list[Suggestion]]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from alt_ray.config_corpus import NEAR_IDENTICAL
 from alt_ray.corpus.answers import Source as SuggestionSource
 from alt_ray.corpus.answers import Suggestion
 from alt_ray.corpus.disambiguate import Disambiguator, Embed
 from alt_ray.corpus.entities import CATEGORIES, Entity, entity_text
 from alt_ray.corpus.expand import Expander
 from alt_ray.corpus.glosses import Glosses
-from alt_ray.corpus.quality import NEAR_IDENTICAL
 from alt_ray.corpus.visible import COMMON_BODY_PARTS, category_of
 from alt_ray.corpus.wordnet import Sense
 

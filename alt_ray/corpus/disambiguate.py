@@ -9,15 +9,16 @@ S senses of one word, D embedding dim.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
+from alt_ray.config_corpus import Method
 from alt_ray.corpus.glosses import Glosses
 from alt_ray.corpus.visible import category_of
 from alt_ray.corpus.wordnet import Sense
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> [n, D], L2-normalised
-METHODS = ("lesk", "first", "cosine", "lesk+cosine")
 # How much the words of a relative's gloss count beside a meaning's own, and the names of what it is a kind of.
 _OWN, _BROADER, _PARTS, _NARROWER, _TOPIC, _ANCESTOR = 1.0, 0.5, 0.5, 0.3, 1.0, 0.4
 _MAX_NARROWER = 25
@@ -51,9 +52,9 @@ class Disambiguator:
     """
 
     def __init__(
-        self, glosses: Glosses, method: str = "lesk", embed: Embed | None = None, options: LeskOptions | None = None
+        self, glosses: Glosses, method: Method = "lesk", embed: Embed | None = None, options: LeskOptions | None = None
     ) -> None:
-        assert method in METHODS
+        assert method in get_args(Method)
         assert embed is not None or "cosine" not in method
         self.glosses, self.method, self.embed, self.options = glosses, method, embed, options or LeskOptions()
         self._signatures: dict[str, dict[str, float]] = {}

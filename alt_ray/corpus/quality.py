@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from alt_ray.config_corpus import NEAR_IDENTICAL
 from alt_ray.corpus.entities import CATEGORIES, Corpus
 from alt_ray.corpus.extract import label_words
 from alt_ray.corpus.wordnet import WordNet
@@ -17,7 +18,6 @@ from alt_ray.errors import CorpusError
 from alt_ray.words import split_camel_case
 
 ENOUGH_ENTITIES, ENOUGH_CATEGORIES = 5, 2
-NEAR_IDENTICAL = 0.985
 
 
 def problems_of(
