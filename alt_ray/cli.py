@@ -15,6 +15,8 @@ import tyro
 
 from alt_ray import __version__, bundled
 from alt_ray.config import CostOptions, DemoOptions, DoctorOptions, LabelOptions
+from alt_ray.config_features import EncodeOptions, RelabelOptions
+from alt_ray.config_train import EvaluateOptions, TrainJobOptions
 from alt_ray.errors import AltRayError, UsageError
 from alt_ray.yamlfile import flags_of_yaml
 
@@ -36,20 +38,105 @@ def _label(argv: Sequence[str], program: str) -> int:
     from alt_ray.engine.label import label
 
     say = _speaker(options.output.quiet)
-    model = options.adapter or options.encoder.encoder
-    if options.encoder.pretrained == "none" and not options.adapter:
-        model = f"{model} with random weights: the labels will mean nothing"
-    if is_default:
-        say(f"alt-ray label: {DEFAULT_TAKEN.format('--encoder or --adapter')}")
-    elif options.recipe:
-        say(f"alt-ray label: recipe {options.recipe} ({model})")
-    else:
-        say(f"alt-ray label: {model}")
+    say(_first_line("label", options, is_default))
     summary = label(options)
     say(
         f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
         f"Results: {options.out}"
     )
+    return _status(summary, options)
+
+
+def _encode(argv: Sequence[str], program: str) -> int:
+    arguments, is_default = _arguments(EncodeOptions, argv)
+    options = _parsed(EncodeOptions, arguments, program)
+    from alt_ray.engine.encode import encode
+
+    say = _speaker(options.output.quiet)
+    say(_first_line("encode", options, is_default))
+    summary = encode(options)
+    say(
+        f"{summary.inputs} inputs: {summary.labelled} encoded, {summary.failed} failed, {summary.already_done} already done; "
+        f"{summary.bytes_per_clip / 1e6:.3g} MB a clip. Features: {options.out}"
+    )
+    return _status(summary, options)
+
+
+def _relabel(argv: Sequence[str], program: str) -> int:
+    options = parse(RelabelOptions, argv, program)
+    from alt_ray.engine.relabel import relabel
+
+    say = _speaker(options.output.quiet)
+    say(f"alt-ray relabel: {options.adapter or 'no adapter: frozen CLIP, zero-shot'}")
+    summary = relabel(options)
+    say(
+        f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
+        f"Results: {options.out}"
+    )
+    return _status(summary, options)
+
+
+def _train(argv: Sequence[str], program: str) -> int:
+    arguments, is_default = _arguments(
+        TrainJobOptions, argv, has_default=_may_be_pocket(TrainJobOptions, argv, program)
+    )
+    options = _parsed(TrainJobOptions, arguments, program)
+    from alt_ray.engine.train import train
+
+    say = _speaker(options.output.quiet)
+    say(
+        f"alt-ray train: {DEFAULT_TAKEN.format('--recipe')}" if is_default else f"alt-ray train: {options.model.method}"
+    )
+    report = train(options)
+    print(report.table(), file=sys.stderr if options.output.json else sys.stdout)
+    say(f"Run: {options.out}")
+    if options.output.json:
+        print(json.dumps(report.as_json()))
+    return OK
+
+
+def _evaluate(argv: Sequence[str], program: str) -> int:
+    options = parse(EvaluateOptions, argv, program)
+    from alt_ray.engine.evaluate import evaluate
+
+    say = _speaker(options.output.quiet)
+    say(
+        f"alt-ray evaluate: {'the adapter pocket, that ships' if options.adapter == bundled.POCKET else options.adapter}"
+    )
+    report = evaluate(options)
+    print(report.table(), file=sys.stderr if options.output.json else sys.stdout)
+    if options.output.json:
+        print(json.dumps(report.as_json()))
+    return OK
+
+
+def _track(argv: Sequence[str], program: str) -> int:
+    from alt_ray.tracking_commands import TrackOptions, track
+
+    return track(parse(TrackOptions, argv, program))
+
+
+def _may_be_pocket(kind: type[Any], argv: Sequence[str], program: str) -> bool:
+    """Whether the pocket recipe may be the default for a source: not for features of another encoder."""
+    source = _parsed(kind, _with_config(kind, list(argv)), program).source
+    from alt_ray.features.store import encoder_of_store
+
+    encoder = encoder_of_store(source)
+    return encoder in (None, bundled.POCKET)
+
+
+def _first_line(command: str, options: Any, is_default: bool) -> str:
+    """What a job works with, said before anything else."""
+    model = options.adapter or options.encoder.encoder
+    if options.encoder.pretrained == "none" and not options.adapter:
+        model = f"{model} with random weights: the {'labels' if command == 'label' else 'regions'} will mean nothing"
+    if is_default:
+        return f"alt-ray {command}: {DEFAULT_TAKEN.format('--encoder or --adapter')}"
+    return f"alt-ray {command}: recipe {options.recipe} ({model})" if options.recipe else f"alt-ray {command}: {model}"
+
+
+def _status(summary: Any, options: Any) -> int:
+    """Print the summary where JSON was asked for, and return the exit status by the share that failed."""
     if options.output.json:
         print(json.dumps(dataclasses.asdict(summary)))
     if summary.failed > options.inputs.max_failed * summary.inputs:
@@ -113,6 +200,11 @@ def _corpus(argv: Sequence[str], program: str) -> int:
 
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str], str], int]]] = {
     "label": ("label videos, one row of labels or of failure for each", _label),
+    "encode": ("store the region features of videos, for training and labelling again and again", _encode),
+    "relabel": ("label stored regions: other labels, corpus or adapter, no video opened", _relabel),
+    "train": ("train adapters on stored regions, by a protocol of the field, and test them", _train),
+    "evaluate": ("test a trained adapter on stored regions, by a protocol of the field", _evaluate),
+    "track": ("recorded runs; send what a tracking server missed (--replay)", _track),
     "demo": ("draw 60 small videos, label them, and show what the model saw, offline", _demo),
     "corpus": ("build, check and show the entities that regions are aligned with", _corpus),
     "cost": ("what a model costs per frame, view and video, without running it", _cost),
@@ -162,19 +254,19 @@ def _parsed(kind: type[_Options], arguments: Sequence[str], program: str) -> _Op
     return tyro.cli(kind, args=arguments, prog=program, config=_STYLE)
 
 
-def _arguments(kind: type[Any], argv: Sequence[str]) -> tuple[list[str], bool]:
+def _arguments(kind: type[Any], argv: Sequence[str], *, has_default: bool = True) -> tuple[list[str], bool]:
     """Return all flags, of which the last of a name counts, and whether the recipe among them is there by default."""
     given = _with_config(kind, list(argv))
     if not any(field.name == "recipe" for field in dataclasses.fields(kind)):
         return given, False
     named = _named(given)
-    is_default = not {"recipe", "encoder", "adapter"} & set(named)
+    is_default = has_default and not {"recipe", "encoder", "adapter"} & set(named)
     recipe = bundled.DEFAULT_RECIPE if is_default else named.get("recipe")
     if recipe is None:
         return given, False
     if is_default and "pretrained" in named:
         raise UsageError("--pretrained names weights; name the --encoder that they are for as well")
-    settings = flags_of_yaml(str(bundled.recipe_file(recipe)), kind)
+    settings = flags_of_yaml(str(bundled.recipe_file(recipe)), kind, _with_settings)
     _refuse_two_models(recipe, _named(settings), named)
     if "merge_r" in _named(settings) and "merge_ratio" in named:
         settings += ["--merge-r", "None"]  # two names of one thing: the recipe's gives way, too
@@ -211,8 +303,13 @@ def _with_config(kind: type[Any], argv: list[str]) -> list[str]:
         if name == "--config":
             if not is_joined and index + 1 == len(argv):
                 raise UsageError("--config needs a YAML file")
-            return [*flags_of_yaml(file if is_joined else argv[index + 1], kind), *argv]
+            return [*flags_of_yaml(file if is_joined else argv[index + 1], kind, _with_settings), *argv]
     return argv
+
+
+def _with_settings() -> tuple[type[Any], ...]:
+    """The options that one YAML file may hold together."""
+    return (LabelOptions, EncodeOptions, RelabelOptions, TrainJobOptions, EvaluateOptions)
 
 
 def _speaker(quiet: bool) -> Callable[[str], None]:

@@ -54,10 +54,34 @@ class EncoderOptions:
         if self.merge_r and self.merge_ratio:
             raise UsageError("--merge-r and --merge-ratio say the same thing in two ways: give one of them")
 
-    def merging(self) -> tuple[str, ...]:
-        """The flags given that say how tokens become regions."""
+    def check(self, adapter: str | None) -> None:
+        """Raise UsageError unless these options and the adapter together name one encoder with its weights."""
+        if adapter is not None:
+            self._refuse_merging(adapter)
+            return
+        if self.encoder is None:
+            raise UsageError(
+                "name an encoder, such as --encoder ViT-B-16 --pretrained openai, or a trained --adapter; the adapter "
+                "that ships with this package is pocket, and the command line takes it if nothing is named"
+            )
+        if self.pretrained is None and bundled.own_weights(self.encoder) is None:
+            raise UsageError(
+                f"--encoder {self.encoder} has no weights: name them (--pretrained openai, or a file), "
+                "or say --pretrained none to run it with random weights, whose labels mean nothing"
+            )
+
+    def _refuse_merging(self, adapter: str) -> None:
         names = ("merge_r", "merge_ratio", "merge_schedule", "region_features")
-        return tuple(f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None)
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+        if given:
+            name, encoder = adapter, "--encoder NAME --pretrained WEIGHTS"
+            if bundled.adapter_folder(adapter):
+                name, encoder = f"{adapter} (the default where no --encoder is named)", f"--encoder {adapter}"
+            raise UsageError(
+                f"{' and '.join(given)} can't be chosen with the adapter {name}: it was trained with its own merging and "
+                f"regions, and keeps to them. For others name an encoder instead (such as {encoder}, zero-shot), or train "
+                "another adapter"
+            )
 
 
 @dataclass(frozen=True)
@@ -155,7 +179,7 @@ class LabelOptions:
     seed: int = 0
     """Seed of random weights (--pretrained none)."""
     recipe: str | None = None
-    """Settings by name: pocket or vit-b-16; --config and flags win over it. None: pocket, if no encoder or adapter is named."""
+    """Settings by name: pocket or vit_b16_8f; --config and flags win over it. None: pocket, if no encoder or adapter is named."""
     config: str | None = None
     """YAML file with any of these options, such as `frames: 16`; flags win over it."""
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
@@ -166,36 +190,13 @@ class LabelOptions:
 
     def __post_init__(self) -> None:
         _positive(self, "temperature", "top_labels", "top_entities")
-        if self.adapter is not None:
-            self._refuse_merging(self.adapter)
-            if self.entity_templates:
-                raise UsageError(
-                    "--entity-templates can't be chosen with an adapter: it keeps to the texts of its training"
-                )
-            return
-        if self.encoder.encoder is None:
+        self.encoder.check(self.adapter)
+        if self.adapter is not None and self.entity_templates:
             raise UsageError(
-                "name an encoder, such as --encoder ViT-B-16 --pretrained openai, or a trained --adapter; the adapter "
-                "that ships with this package is pocket, and the command line takes it if nothing is named"
+                "--entity-templates can't be chosen with an adapter: it keeps to the texts of its training"
             )
-        if self.encoder.pretrained is None and bundled.own_weights(self.encoder.encoder) is None:
-            raise UsageError(
-                f"--encoder {self.encoder.encoder} has no weights: name them (--pretrained openai, or a file), "
-                "or say --pretrained none to run it with random weights, whose labels mean nothing"
-            )
-        if self.labels is None:
+        if self.adapter is None and self.labels is None:
             raise UsageError("say what to look for: --labels FILE, or --labels 'walking,running,playing guitar'")
-
-    def _refuse_merging(self, adapter: str) -> None:
-        if given := self.encoder.merging():
-            name, encoder = adapter, "--encoder NAME --pretrained WEIGHTS"
-            if bundled.adapter_folder(adapter):
-                name, encoder = f"{adapter} (the default where no --encoder is named)", f"--encoder {adapter}"
-            raise UsageError(
-                f"{' and '.join(given)} can't be chosen with the adapter {name}: it was trained with its own merging and "
-                f"regions, and keeps to them. For others name an encoder instead (such as {encoder}, zero-shot), or train "
-                "another adapter"
-            )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
         ModelError        a model, its weights or its options
         CorpusError       an entity corpus
         CheckpointError   a checkpoint folder, or one that does not fit the encoder or the corpus
+        FeatureError      a feature store
       JobError          the job was asked for rightly and failed: the command ends with 1
       DecodeError       one video could not be decoded: that video becomes a row of `failures`, nothing else changes
 
@@ -53,6 +54,10 @@ class CorpusError(UsageError):
 
 class CheckpointError(UsageError):
     """A checkpoint folder can't be read, or does not fit the encoder or the corpus."""
+
+
+class FeatureError(UsageError):
+    """A feature store can't be read, holds none, or does not fit what is asked of it."""
 
 
 class JobError(AltRayError):

@@ -54,6 +54,12 @@ def failure_schema() -> pa.Schema:
     return pa.schema(FAILURE_COLUMNS, metadata=_METADATA)
 
 
+def written_schema() -> pa.Schema:
+    """The columns of results that workers wrote themselves: a part (file) that holds the clip, or a failure, per row."""
+    written = [pa.field("part", pa.string()), pa.field("num_bytes", pa.int64())]  # num_bytes: this clip's share of it
+    return pa.schema([field.with_nullable(True) for field in FAILURE_COLUMNS] + written)
+
+
 def result_schema(labels: pa.Schema) -> pa.Schema:
     """The columns of results on their way to the sink: a label or a failure per row; `error` is null for a label."""
     fields = [field.with_nullable(True) for field in labels]

@@ -2,16 +2,18 @@
 
 import dataclasses
 import typing
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from alt_ray.errors import UsageError
 
 
-def flags_of_yaml(file: str, kind: type[Any]) -> list[str]:
+def flags_of_yaml(file: str, kind: type[Any], others: Callable[[], Iterable[type[Any]]] = tuple) -> list[str]:
     """Return the flags that the YAML mapping in `file` stands for: `merge_r: 8` (or merge-r) becomes --merge-r 8.
 
-    Raises UsageError for a file that can't be read, is no flat mapping, or has a key that is no option of `kind`.
+    Settings of other commands (`others`) are left out: one file serves all of them. Raises UsageError for a file that can't be
+    read, is no flat mapping, or has a key that is no option of any command.
     """
     import yaml
 
@@ -28,6 +30,8 @@ def flags_of_yaml(file: str, kind: type[Any]) -> list[str]:
     for key, value in settings.items():
         name = str(key).replace("-", "_")
         if name not in known:
+            if any(name in _options(other) for other in others()):
+                continue
             raise UsageError(f"--config {file}: unknown setting {key!r}; expected one of {', '.join(sorted(known))}")
         flag = f"--{name.replace('_', '-')}"
         if known[name] is bool:

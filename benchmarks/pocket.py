@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alt_ray.corpus.entities import Corpus
 from alt_ray.models.alt import AltModel
 from alt_ray.models.configs import AlignmentConfig
 from alt_ray.models.encoder import RegionEncoder
@@ -32,7 +33,12 @@ METHODS: dict[str, tuple[dict[str, object], AlignmentConfig]] = {
     "ALT": ({"queries": "entity"}, AlignmentConfig()),
     "ALT, pooled by entity": ({"queries": "entity"}, BY_ENTITY),
     "learned queries": ({"queries": "learned"}, AlignmentConfig()),
+    # Why the one wins or the other: run on demand (--methods).
+    "ALT, no scenes in the corpus": ({"queries": "entity"}, AlignmentConfig()),
+    "ALT, no noise": ({"queries": "entity"}, AlignmentConfig(gumbel=False)),
+    "ALT, temperature 0.1": ({"queries": "entity"}, AlignmentConfig(temperature=0.1)),
 }
+ON_DEMAND = tuple(METHODS)[3:]
 FEW_SHOTS = {"epochs": 50, "warmup_epochs": 5.0}  # as few-shot runs of the field have
 TEST_SEED = HELD_OUT_SEED + 100  # settings were chosen on clips of HELD_OUT_SEED itself
 MIXES = (0.0, 0.5)
@@ -97,7 +103,7 @@ def methods(given: argparse.Namespace) -> None:
         for shot in given.shots:
             # In a RegionSet clips come in turns, one of each action: the first ones are so many of each.
             data = pool.subset(torch.arange(len(SEEN_ACTIONS) * (shot or given.per_action)))
-            for method in given.methods or METHODS:
+            for method in given.methods or [name for name in METHODS if name not in ON_DEMAND]:
                 queries, alignment = METHODS[method]
                 begun_s = time.time()
                 base = PocketTraining()
@@ -106,7 +112,8 @@ def methods(given: argparse.Namespace) -> None:
                 options = replace(training.train, epochs=given.epochs)
                 if shot:
                     options = replace(options, **{**FEW_SHOTS, "lr": given.shot_lr, "muon_lr": 10 * given.shot_lr})
-                model = train_adapter(encoder, data, SEEN_ACTIONS, replace(training, train=options))
+                corpus = without_scenes() if "no scenes" in method else None
+                model = train_adapter(encoder, data, SEEN_ACTIONS, replace(training, train=options), corpus=corpus)
                 assert model.adapter is not None
                 for mix in MIXES:
                     model.adapter.config = replace(model.adapter.config, mix=mix)
@@ -140,6 +147,10 @@ def merged(parts: list[Path]) -> dict[str, list[dict[str, float]]]:
 
 def entities(encoder: RegionEncoder) -> torch.Tensor:
     return encoder.encode_text(pocket_corpus().texts())
+
+
+def without_scenes() -> Corpus:
+    return Corpus(tuple(entity for entity in pocket_corpus().entities if entity.category != "scene"), "no scenes")
 
 
 def numbers(text: str) -> list[int]:

@@ -18,7 +18,8 @@ import pytest
 
 from alt_ray.config import ClusterOptions, EncoderOptions, InputOptions, LabelOptions, OutputOptions, SamplingOptions
 from alt_ray.corpus.files import load_corpus
-from alt_ray.engine.label import Summary, label, label_dataset
+from alt_ray.engine.job import Summary
+from alt_ray.engine.label import label, label_dataset
 from alt_ray.engine.request import ModelRequest
 from alt_ray.engine.resources import plan_resources
 from alt_ray.engine.sinks import FAILURES, LABELS

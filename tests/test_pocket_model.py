@@ -41,24 +41,29 @@ def test_the_weights_that_ship_are_small() -> None:
 def test_frames_are_recognised_zero_shot() -> None:
     found = zero_shot(load_encoder("pocket"), per_action=3, seed=SEED)
     assert found["scene"] > 0.9
-    assert found["object"] > 0.55
-    assert found["seen_action"] > 8 * found["chance_seen_action"]
+    assert found["object"] > 0.8
+    assert found["seen_action"] > 0.6
+    assert found["unseen_action"] > 2 * found["chance_unseen_action"]
+    assert found["body_part"] > 2 * found["chance_body_part"]
 
 
 def test_regions_are_aligned_with_what_they_show(encoder: RegionEncoder) -> None:
     report = region_report(encoder, masked_frames(100, encoder.image_size, SEED))
     assert report.named_right["all"] > 10 * report.chance
-    assert report.balanced > 5 * report.chance
+    assert report.balanced > 20 * report.chance
+    for category in ("body_part", "object", "scene"):
+        assert report.named_right[category] > 5 * report.chance
+        assert report.named_among_own[category] > 0.8
 
 
 def test_the_adapter_knows_the_actions_that_it_was_trained_on(encoder: RegionEncoder, model: AltModel) -> None:
-    assert accuracy(model, encode_actions(encoder, SEEN_ACTIONS, 4, SEED)) > 0.7
+    assert accuracy(model, encode_actions(encoder, SEEN_ACTIONS, 4, SEED)) > 0.85
 
 
 def test_the_adapter_is_above_chance_on_actions_that_nothing_named(encoder: RegionEncoder) -> None:
     model = load_checkpoint("pocket").model(encoder)
     model.set_labels(encoder.encode_text([f"a photo of a person {name}" for name in UNSEEN_ACTIONS]), UNSEEN_ACTIONS)
-    assert accuracy(model, encode_actions(encoder, UNSEEN_ACTIONS, 12, SEED)) > 2 / len(UNSEEN_ACTIONS)
+    assert accuracy(model, encode_actions(encoder, UNSEEN_ACTIONS, 12, SEED)) > 3 / len(UNSEEN_ACTIONS)
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -73,4 +78,4 @@ def test_label_with_nothing_named_labels_pocket_videos_and_says_what_it_uses(
     rows = pq.read_table(tmp_path / "out" / "labels").to_pylist()
     assert len(rows) == len(SEEN_ACTIONS)
     right = [row["label"].replace(" ", "_") in row["uri"] for row in rows]
-    assert sum(right) > 0.6 * len(rows)
+    assert sum(right) > 0.8 * len(rows)

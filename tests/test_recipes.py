@@ -42,7 +42,7 @@ def first_line(command: str, *flags: str, capsys: pytest.CaptureFixture[str]) ->
 
 class TestRecipes:
     def test_every_recipe_is_valid_and_says_what_it_is(self) -> None:
-        assert {"pocket", "vit-b-16"} <= set(bundled.recipe_names())
+        assert {"pocket", "vit_b16_8f"} <= set(bundled.recipe_names())
         for name in bundled.recipe_names():
             assert options("--recipe", name, "--labels", "a,b").recipe == name
             assert bundled.recipe_file(name).read_text().startswith("# ")
@@ -61,17 +61,17 @@ class TestRecipes:
         assert options("--config", str(tmp_path / "s.yaml")).recipe is None
 
     def test_a_settings_file_wins_over_the_recipe_and_flags_over_both(self, tmp_path: Path) -> None:
-        (tmp_path / "s.yaml").write_text("recipe: vit-b-16\nframes: 16\nmerge_r: 4\n")
+        (tmp_path / "s.yaml").write_text("recipe: vit_b16_8f\nframes: 16\nmerge_r: 4\n")
         given = ["--config", str(tmp_path / "s.yaml"), "--merge-r", "2", "--labels", "a,b"]
         taken = options(*given)
-        assert (taken.recipe, taken.encoder.encoder, taken.template) == ("vit-b-16", "ViT-B-16", "photo")
+        assert (taken.recipe, taken.encoder.encoder, taken.template) == ("vit_b16_8f", "ViT-B-16", "photo")
         assert (taken.sampling.frames, taken.encoder.merge_r) == (16, 2)
-        assert options("--recipe", "vit-b-16", "--labels", "a,b").encoder.merge_r == 8
+        assert options("--recipe", "vit_b16_8f", "--labels", "a,b").encoder.merge_r == 8
         other = options(*given[:2], "--recipe", "pocket", "--frames", "4", "--merge-r", "None")
         assert (other.recipe, other.adapter, other.sampling.frames) == ("pocket", "pocket", 4)
 
     def test_a_ratio_takes_the_place_of_the_recipes_merging(self) -> None:
-        encoder = options("--recipe", "vit-b-16", "--labels", "a,b", "--merge-ratio", "0.5").encoder
+        encoder = options("--recipe", "vit_b16_8f", "--labels", "a,b", "--merge-ratio", "0.5").encoder
         assert (encoder.merge_r, encoder.merge_ratio) == (None, 0.5)
 
     def test_another_adapter_wins_over_the_recipes(self) -> None:
@@ -80,11 +80,11 @@ class TestRecipes:
     @pytest.mark.parametrize(
         ("flags", "says"),
         [
-            (["--recipe", "pokcet"], "pocket, vit-b-16"),
-            (["--recipe", "../configs/pocket"], "pocket, vit-b-16"),
+            (["--recipe", "pokcet"], "pocket, vit_b16_8f"),
+            (["--recipe", "../configs/pocket"], "pocket, vit_b16_8f"),
             (["--recipe", "pocket", *ZERO_SHOT], "leave out --recipe to label with --encoder ViT-B-32"),
             (["--recipe=pocket", "--encoder=pocket"], "has an encoder of its own"),
-            (["--recipe", "vit-b-16", "--adapter", "mine"], "--adapter mine has one of its own"),
+            (["--recipe", "vit_b16_8f", "--adapter", "mine"], "--adapter mine has one of its own"),
             (["--pretrained", "openai"], "name the --encoder"),
             (["--merge-r", "8"], "--merge-r can't be chosen with the adapter pocket"),
             (["--merge-r", "0"], "--encoder pocket"),
@@ -117,7 +117,7 @@ class TestFirstLine:
         [
             (["--recipe", "pocket"], "recipe pocket (pocket)"),
             (["--recipe", "pocket", "--adapter", "mine"], "recipe pocket (mine)"),
-            (["--recipe", "vit-b-16", "--labels", "a,b"], "recipe vit-b-16 (ViT-B-16)"),
+            (["--recipe", "vit_b16_8f", "--labels", "a,b"], "recipe vit_b16_8f (ViT-B-16)"),
             (["--adapter", "pocket"], "pocket"),
             (ZERO_SHOT, "ViT-B-32 with random weights: the labels will mean nothing"),
         ],
@@ -255,9 +255,9 @@ def test_recipes_are_found_as_a_wheel_lays_them_out_and_what_is_missing_is_named
     for name in ("__init__.py", "bundled.py", "errors.py"):
         shutil.copy(Path(bundled.__file__).parent / name, package / name)
     shutil.copytree(bundled.recipe_file("pocket").parent, package / "recipes")
-    code = "from alt_ray import bundled; print(bundled.recipe_file('vit-b-16')); print(*bundled.missing_files())"
+    code = "from alt_ray import bundled; print(bundled.recipe_file('vit_b16_8f')); print(*bundled.missing_files())"
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert found[0] == str(package / "recipes" / "vit-b-16.yaml")
+    assert found[0] == str(package / "recipes" / "vit_b16_8f.yaml")
     missing = [Path(file).name for file in found[1].split()]
     assert missing == ["model.json", "pocket_clip.safetensors", "config.json", "adapter.safetensors"]

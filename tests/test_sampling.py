@@ -29,7 +29,16 @@ def test_squash_ignores_the_aspect() -> None:
     assert resized(640, 360, ClipSpec(resize_mode="squash")) == (224, 224)
 
 
-@pytest.mark.parametrize("bad", [{"num_frames": 0}, {"num_views": -1}, {"image_size": 0}, {"resize_mode": "longest"}])
+def test_the_shape_counts_test_views_and_augmented_ones() -> None:
+    spec = ClipSpec(num_frames=4, num_views=3, image_size=32, train_views=2)
+    assert spec.shape == (5, 4, 32, 32, 3)
+    assert spec.num_bytes == 5 * 4 * 32 * 32 * 3
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"num_frames": 0}, {"num_views": -1}, {"image_size": 0}, {"resize_mode": "longest"}, {"train_views": -1}],
+)
 def test_impossible_specs_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         ClipSpec(**bad)

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alt_ray.engine.sinks import FAILURES, LABELS, TEMPORARY, OutputFolder, ResultWriter, refuse_other_settings
+from alt_ray.engine.sinks import FAILURES, LABELS, TEMPORARY, OutputFolder, refuse_other_settings
+from alt_ray.engine.writers import ResultWriter
 from alt_ray.errors import JobError, UsageError
 from alt_ray.schema import failure_schema, label_schema, result_schema
 

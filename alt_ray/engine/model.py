@@ -8,16 +8,17 @@ B clips, V views, T frames, H x W pixels, C labels, K entities, D embedding dim,
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 
+from alt_ray.config import EncoderOptions
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.errors import CheckpointError, UsageError
-from alt_ray.models.alt import AltModel
-from alt_ray.models.checkpoint import Checkpoint, encoder_of, load_checkpoint
+from alt_ray.models.alt import AltModel, AltOutput
+from alt_ray.models.checkpoint import Checkpoint, EncoderRecord, encoder_of, load_checkpoint
 from alt_ray.models.encoder import RegionEncoder, load_encoder
 from alt_ray.models.text import label_embeddings
 from alt_ray.models.textcache import cached_text
@@ -53,22 +54,8 @@ def prepare_model(request: ModelRequest) -> PreparedModel:
         entities_KD, corpus_digest = checkpoint.entities, config.corpus_digest
         temperature = request.temperature or config.alignment.temperature
         num_frames = request.num_frames or int(config.sampling.get("frames", DEFAULT_FRAMES))
-    identity = {
-        "encoder": encoder.name,
-        "pretrained": encoder.pretrained,
-        "weights_digest": encoder.weights_digest,
-        "merge_schedule": list(encoder.merge_schedule),
-        "region_features": encoder.region_features,
-        "dtype": request.encoder.dtype,
-        "adapter_digest": _adapter_digest(checkpoint),
-        "temperature": temperature,
-        "labels": list(labels),
-        "template": template,
-        "corpus_digest": corpus_digest,
-        "top_labels": request.top_labels,
-        "top_entities": request.top_entities,
-        "frames": num_frames,
-    }
+    record = EncoderRecord.of(encoder)
+    texts = Texts(labels, template, names, categories, corpus_digest, temperature, num_frames)
     return PreparedModel(
         labels=labels,
         entity_names=names,
@@ -80,8 +67,43 @@ def prepare_model(request: ModelRequest) -> PreparedModel:
         image_size=encoder.image_size,
         resize_mode=cast(ResizeMode, encoder.resize_mode),
         interpolation=cast(Interpolation, encoder.interpolation),
-        identity=identity,
+        identity=identity_of(record, request.encoder.dtype, checkpoint, texts, request),
     )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a model is asked, resolved: what was asked for, or the adapter's, or the default."""
+
+    labels: tuple[str, ...]
+    template: str
+    entity_names: tuple[str, ...]
+    entity_categories: tuple[str, ...]
+    corpus_digest: str
+    temperature: float | None
+    num_frames: int
+
+
+def identity_of(
+    record: EncoderRecord, dtype: str, checkpoint: Checkpoint | None, texts: Texts, request: ModelRequest
+) -> dict[str, Any]:
+    """Return what results depend on, as JSON, the same for labels made from videos and from stored regions."""
+    return {
+        "encoder": record.name,
+        "pretrained": record.pretrained,
+        "weights_digest": record.weights_digest,
+        "merge_schedule": list(record.merge_schedule),
+        "region_features": record.region_features,
+        "dtype": dtype,
+        "adapter_digest": _adapter_digest(checkpoint),
+        "temperature": texts.temperature,
+        "labels": list(texts.labels),
+        "template": texts.template,
+        "corpus_digest": texts.corpus_digest,
+        "top_labels": request.top_labels,
+        "top_entities": request.top_entities,
+        "frames": texts.num_frames,
+    }
 
 
 def build_model(request: ModelRequest, prepared: PreparedModel) -> AltModel:
@@ -114,6 +136,11 @@ def label_clips(
     B, V, T = frames_BVTHW3.shape[:3]
     frames = torch.tensor(frames_BVTHW3).flatten(0, 2)  # a copy: what comes from Ray is read-only shared memory
     output = model(model.encoder.normalise(frames).unflatten(0, (B * V, T)))
+    return label_columns(output, B, V, request, prepared)
+
+
+def label_columns(output: AltOutput, B: int, V: int, request: ModelRequest, prepared: PreparedModel) -> dict[str, Any]:
+    """Return the columns of `label_clips` for B clips of V views each, from what the model said of B * V views."""
     scores_BC = output.logits.float().softmax(-1).unflatten(0, (B, V)).mean(1)
     embedding_BD = torch.nn.functional.normalize(output.embedding.float().unflatten(0, (B, V)).mean(1), dim=-1)
     shares_BK = torch.zeros(B, len(prepared.entity_names), device=scores_BC.device)
@@ -152,12 +179,18 @@ def _checkpoint(request: ModelRequest) -> Checkpoint | None:
 
 
 def _encoder(request: ModelRequest, checkpoint: Checkpoint | None) -> RegionEncoder:
-    options = request.encoder
+    return encoder_for(request.encoder, checkpoint, request.adapter, request.device, request.seed)
+
+
+def encoder_for(
+    options: EncoderOptions, checkpoint: Checkpoint | None, adapter: str | None, device: str, seed: int
+) -> RegionEncoder:
+    """Load the encoder that the options name, or that of the checkpoint `adapter`. Raises ModelError, CheckpointError."""
     if checkpoint is not None:
         record = checkpoint.config.encoder
         if options.encoder not in (None, record.name):
-            raise CheckpointError(f"--adapter {request.adapter} was trained with {record.name}, not {options.encoder}")
-        return encoder_of(record, pretrained=options.pretrained, device=request.device, dtype=options.dtype)
+            raise CheckpointError(f"--adapter {adapter} was trained with {record.name}, not {options.encoder}")
+        return encoder_of(record, pretrained=options.pretrained, device=device, dtype=options.dtype)
     assert options.encoder is not None
     return load_encoder(
         options.encoder,
@@ -166,9 +199,9 @@ def _encoder(request: ModelRequest, checkpoint: Checkpoint | None) -> RegionEnco
         merge_r=options.merge_r or 0,
         schedule=options.merge_schedule or "constant",
         region_features=options.region_features or "final",
-        device=request.device,
+        device=device,
         dtype=options.dtype,
-        seed=request.seed,
+        seed=seed,
     )
 
 

@@ -53,3 +53,29 @@ class PreparedModel:
     def model_digest(self) -> str:
         """Tells results of different models, labels or corpora apart."""
         return "sha256:" + hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class EncodeRequest:
+    """What the user asked of the encoder alone. With an adapter: the encoder, merging and frames that it was trained with."""
+
+    encoder: EncoderOptions
+    device: str
+    adapter: str | None = None
+    num_frames: int | None = None
+    num_threads: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedEncoder:
+    """What a job needs to know of its encoder. `record` is models.checkpoint.EncoderRecord as a dictionary."""
+
+    record: dict[str, Any]
+    num_patches: int
+    num_frames: int
+
+    @property
+    def num_regions(self) -> int:
+        """R, with the class token: every block merges as many tokens as its schedule says."""
+        return 1 + self.num_patches - sum(self.record["merge_schedule"])

@@ -5,6 +5,7 @@ more isn't known before the videos are: each gets enough processes to use every 
 and Ray's backpressure stops the faster one. Ray's own CPU numbers are therefore only shares that add up to what there is.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alt_ray.config import ClusterOptions, Device
@@ -37,6 +38,11 @@ class Resources:
     def __str__(self) -> str:
         where = f"{self.encoder_gpus:g} GPU each" if self.encoder_gpus else f"{self.encoder_threads} threads each"
         return f"{self.num_encoders} encoders ({where}), {self.num_decoders} decoders"
+
+
+def plan_cluster(available: Mapping[str, float], options: ClusterOptions, device: Device = "auto") -> Resources:
+    """Divide the cluster that Ray says is there."""
+    return plan_resources(available.get("CPU", 0), available.get("GPU", 0), available.get("memory", 0), options, device)
 
 
 def plan_resources(
@@ -94,3 +100,32 @@ def _on_gpus(cpus: float, gpus: float, options: ClusterOptions) -> Resources:
         device="cuda",
         batch_clips=options.batch_clips or GPU_BATCH_CLIPS,
     )
+
+
+@dataclass(frozen=True)
+class TrainingResources:
+    """What each training worker gets."""
+
+    num_workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+
+    def __str__(self) -> str:
+        gpu = f" and {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
+        return f"{self.num_workers} workers with {self.cpus_per_worker:g} CPUs{gpu} each"
+
+
+def plan_training(
+    available: Mapping[str, float], num_workers: int, cpus_per_worker: float | None, device: Device = "auto"
+) -> TrainingResources:
+    """Divide a cluster among training workers. Raises UsageError for what can never fit, which Ray would wait for for ever."""
+    cpus, gpus = available.get("CPU", 0), available.get("GPU", 0)
+    if device == "cuda" and gpus < num_workers:
+        raise UsageError(f"--device cuda with {num_workers} workers, but the cluster has {gpus:g} GPUs")
+    each = cpus_per_worker or round(0.9 * cpus / num_workers, 4)
+    if each * num_workers > cpus:
+        raise UsageError(
+            f"{num_workers} workers of {each:g} CPUs do not fit on {cpus:g} CPUs; give fewer --workers or --cpus-per-worker"
+        )
+    use_gpu = device != "cpu" and gpus >= num_workers
+    return TrainingResources(num_workers, each, 1.0 if use_gpu else 0.0)

@@ -24,24 +24,24 @@ from alt_ray.schema import FORMAT_VERSION, failure_schema
 from alt_ray.video.sources import remote_errors, resolve
 from alt_ray.video.uris import canonical_uri, local_path
 
-# Between two commits: a part for each would be many small files, and what lies between them is lost when the driver is killed.
-# Growing with the run bounds both: at most a fiftieth of the work so far, at most a minute.
-MIN_COMMIT_S, MAX_COMMIT_S, COMMIT_SHARE = 3.0, 60.0, 0.02
-MAX_BUFFERED_ROWS = 20_000
-
-LABELS, FAILURES, RUN_FILE, TEMPORARY, LOCK_FILE = "labels", "failures", "run.json", "_temporary", "lock"
+LABELS, REGIONS, FAILURES = "labels", "regions", "failures"
+RUN_FILE, TEMPORARY, LOCK_FILE = "run.json", "_temporary", "lock"
 
 
 class OutputFolder:
-    """A folder of results, local or on an object store. Raises UsageError if it can't be used."""
+    """A folder of results, local or on an object store. Raises UsageError if it can't be used.
 
-    def __init__(self, uri: str) -> None:
+    `results` names what is in it beside failures: LABELS or REGIONS.
+    """
+
+    def __init__(self, uri: str, results: str = LABELS) -> None:
         self.uri = canonical_uri(uri)
+        self.results = results
         try:
             location = resolve(self.uri)
             self.filesystem: arrow_fs.FileSystem = location.filesystem
             self.path = location.path.rstrip("/")
-            for name in (LABELS, FAILURES, TEMPORARY):
+            for name in (results, FAILURES, TEMPORARY):
                 self.filesystem.create_dir(f"{self.path}/{name}", recursive=True)
         except remote_errors() as exc:
             raise UsageError(f"--out {uri} can't be used: {exc}") from exc
@@ -74,41 +74,56 @@ class OutputFolder:
                 self.filesystem.delete_file(info.path)
 
     def parts(self, name: str) -> list[str]:
-        """Paths of the published parts of `name`, LABELS or FAILURES."""
+        """Paths of the published parts of `name`, the folder's `results` or FAILURES."""
+        return sorted(info.path for info in self.part_infos(name))
+
+    def part_infos(self, name: str) -> list[arrow_fs.FileInfo]:
         infos = self.filesystem.get_file_info(arrow_fs.FileSelector(f"{self.path}/{name}", allow_not_found=True))
-        return sorted(info.path for info in infos if info.extension == "parquet")
+        return [info for info in infos if info.extension == "parquet"]
 
     def ids(self, name: str) -> pa.Array:
-        """The video ids in the published parts of `name`. Raises JobError for a part that can't be read."""
+        """The video ids in the published parts of `name`, once for all views. Raises JobError for a part that can't be read."""
         chunks = []
         for part in self.parts(name):
             try:
-                chunks += pq.read_table(part, columns=["video_id"], filesystem=self.filesystem)["video_id"].chunks
+                with pq.ParquetFile(part, filesystem=self.filesystem) as file:
+                    columns = ["video_id", "view"] if "view" in file.schema_arrow.names else ["video_id"]
+                    table = file.read(columns)
+                if "view" in columns:
+                    table = table.filter(pc.equal(table["view"], 0))
+                chunks += table["video_id"].chunks
             except (OSError, ValueError) as exc:
                 raise JobError(f"{part} can't be read ({exc}); delete it, and its videos are done again") from exc
         return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
 
     def published(self, inputs: pa.ChunkedArray) -> "Published":
         """What is published of the inputs with these video ids."""
-        labels, failures = self.ids(LABELS), self.ids(FAILURES)
+        results, failures = self.ids(self.results), self.ids(FAILURES)
         failed = pads.dataset(self.parts(FAILURES), schema=failure_schema(), filesystem=self.filesystem)
         errors = failed.to_table(columns=["video_id", "error"])  # messages are most of it
         errors = errors.filter(pc.is_in(errors["video_id"], value_set=inputs.combine_chunks()))["error"]
-        everything = pa.concat_arrays([labels, failures])
+        everything = pa.concat_arrays([results, failures])
         return Published(
             is_done=pc.is_in(inputs, value_set=everything),
-            labelled=pc.sum(pc.is_in(inputs, value_set=labels)).as_py() or 0,
+            labelled=pc.sum(pc.is_in(inputs, value_set=results)).as_py() or 0,
             failures={row["values"]: row["counts"] for row in pc.value_counts(errors).to_pylist()},
             num_twice=len(everything) - pc.count_distinct(everything).as_py(),
         )
 
     def publish(self, table: pa.Table, name: str) -> None:
         """Write one part. Readers see all of it or none."""
-        file = f"part-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:12]}.parquet"
+        file = new_part_name()
         temporary = f"{self.path}/{TEMPORARY}/{file}"
         try:
             pq.write_table(table, temporary, filesystem=self.filesystem, compression="zstd")
             self.filesystem.move(temporary, f"{self.path}/{name}/{file}")
+        except OSError as exc:
+            raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
+
+    def publish_written(self, file: str) -> None:
+        """Publish a part of results that a worker wrote under the folder's temporary name `file`."""
+        try:
+            self.filesystem.move(f"{self.path}/{TEMPORARY}/{file}", f"{self.path}/{self.results}/{file}")
         except OSError as exc:
             raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
 
@@ -161,51 +176,8 @@ class Published:
         return self.labelled + self.failed
 
 
-class ResultWriter:
-    """Collects results and publishes them in parts, labels and failures apart, every few seconds. A block's context."""
-
-    def __init__(self, folder: OutputFolder, labels: pa.Schema) -> None:
-        self.folder = folder
-        self.schemas = {LABELS: labels, FAILURES: failure_schema()}
-        self.labelled = 0
-        self.failed = 0
-        self._buffer: list[pa.Table] = []
-        self._num_buffered = 0
-        self._started_s = self._committed_s = time.monotonic()
-
-    def add(self, results: pa.Table) -> tuple[int, int]:
-        """Take rows of schema.result_schema, and return how many of them are labels and failures."""
-        failed = results.num_rows - results["error"].null_count
-        self._buffer.append(results)
-        self._num_buffered += results.num_rows
-        now_s = time.monotonic()
-        interval_s = min(max(MIN_COMMIT_S, COMMIT_SHARE * (now_s - self._started_s)), MAX_COMMIT_S)
-        if self._num_buffered >= MAX_BUFFERED_ROWS or now_s - self._committed_s >= interval_s:
-            self.commit()
-        return results.num_rows - failed, failed
-
-    def commit(self) -> None:
-        """Publish what was collected."""
-        if self._num_buffered:
-            results = pa.concat_tables(self._buffer)
-            is_label = pc.is_null(results["error"])
-            for name, mask in ((LABELS, is_label), (FAILURES, pc.invert(is_label))):
-                rows = results.filter(mask).select(self.schemas[name].names)
-                if rows.num_rows:
-                    self.folder.publish(rows.cast(self.schemas[name]), name)
-            labelled = pc.sum(is_label).as_py() or 0
-            self.labelled += labelled
-            self.failed += results.num_rows - labelled
-        self._buffer, self._num_buffered = [], 0
-        self._committed_s = time.monotonic()
-
-    def __enter__(self) -> "ResultWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # Whatever ended the block, what was finished is worth keeping; but a full disk must not hide why we got here.
-        with contextlib.suppress(JobError) if kind else contextlib.nullcontext():
-            self.commit()
+def new_part_name() -> str:
+    return f"part-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:12]}.parquet"
 
 
 def refuse_other_settings(recorded: dict[str, Any], settings: dict[str, Any], where: str) -> None:

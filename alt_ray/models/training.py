@@ -9,6 +9,7 @@ encoder, frozen text: what trains is the adapter.
 B clips, T frames, R tokens of a frame, N patches, D joint dimension, C labels.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ class RegionBatch:
     region_of_patch: Tensor | None = None  # [B, T, N]
     pooled: Tensor | None = None  # [B, T, D]
     align_tokens: Tensor | None = None  # [B, T, R, D]
+    weight: float = (
+        1.0  # of this batch's mean loss in its step: below 1 for a part of one, 0 for clips that only fill up
+    )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -120,41 +124,98 @@ def train(
     `batches(epoch)` (0-based) gives the `steps_per_epoch` batches of an epoch, and may be lazy. Raises ModelError when the
     loss is no number any more, or an epoch gives fewer batches than promised.
     """
-    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    if not trained:
-        raise ModelError("nothing to train: expected a model with an adapter")
-    optimizers = _optimizers(classifier, options)
-    device = trained[0].device
-    classifier.train()
-    logs, step = [], 0
+    trainer = Trainer(classifier, options, steps_per_epoch)
+    logs = []
     for epoch in range(options.epochs):
-        loss_sum, right, seen, first = torch.zeros((), device=device), torch.zeros((), device=device), 0, step
-        for batch in batches(epoch):
-            share = options.lr_share_at(step, steps_per_epoch)
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-                for group in optimizer.param_groups:
-                    group["lr"] = optimizer.defaults["lr"] * share
-            target_B = batch.target.to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
-                logits_BC = classifier(batch).float()
-            loss = F.cross_entropy(logits_BC, target_B, label_smoothing=options.label_smoothing)
-            loss.backward()
-            if options.max_norm:
-                nn.utils.clip_grad_norm_(trained, options.max_norm)
-            for optimizer in optimizers:
-                optimizer.step()
-            loss_sum += loss.detach() * len(batch)
-            right += (logits_BC.detach().argmax(-1) == target_B).sum()
-            seen, step = seen + len(batch), step + 1
-        if step - first != steps_per_epoch:
-            raise ModelError(f"epoch {epoch + 1} had {step - first} batches: expected {steps_per_epoch}")
-        if not torch.isfinite(loss_sum):
-            raise ModelError(f"the loss of epoch {epoch + 1} is {float(loss_sum)}: a lower lr than {options.lr} may do")
-        logs.append(EpochLog(epoch + 1, float(loss_sum) / seen, float(right) / seen, options.lr * share))
+        logs.append(trainer.run_epoch(epoch, batches(epoch)))
         on_epoch(logs[-1])
     classifier.eval()
     return logs
+
+
+def _alone(sums: Tensor) -> Tensor:
+    return sums
+
+
+class Trainer:
+    """The loop, epoch by epoch: what `train` is made of, and what training on several workers is.
+
+    accumulate: batches whose gradients add up to one step; each carries its `weight`. `reduce` sums a tensor over all workers, in
+    place, and returns it; `classifier` is wrapped in DDP then. Raises ModelError where nothing asks for gradients.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        options: TrainOptions,
+        steps_per_epoch: int,
+        *,
+        accumulate: int = 1,
+        reduce: Callable[[Tensor], Tensor] = _alone,
+    ) -> None:
+        self.classifier, self.options, self.accumulate, self.reduce = classifier, options, accumulate, reduce
+        self.steps_per_epoch = steps_per_epoch
+        self.trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+        if not self.trained:
+            raise ModelError("nothing to train: expected a model with an adapter")
+        self.optimizers = _optimizers(classifier, options)
+        self.device = self.trained[0].device
+
+    def run_epoch(self, epoch: int, batches: Iterable[RegionBatch]) -> EpochLog:
+        """Train on the batches of an epoch (0-based), `accumulate` for each of its steps, and return its log.
+
+        Raises ModelError when the loss is no number any more, or there are fewer batches than promised.
+        """
+        self.classifier.train()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, right, clips
+        step, waiting = epoch * self.steps_per_epoch, 0
+        for batch in batches:
+            if waiting == 0:
+                share = self._prepare(step)
+            waiting += 1
+            is_last = waiting == self.accumulate
+            with self._without_sync() if not is_last else contextlib.nullcontext():
+                sums += self._backward(batch)
+            if is_last:
+                self._update()
+                step, waiting = step + 1, 0
+        done = step - epoch * self.steps_per_epoch
+        if done != self.steps_per_epoch or waiting:
+            raise ModelError(
+                f"epoch {epoch + 1} had {done} steps and {waiting} batches: expected {self.steps_per_epoch} steps"
+            )
+        loss, right, clips = self.reduce(sums).tolist()
+        if not math.isfinite(loss):
+            raise ModelError(f"the loss of epoch {epoch + 1} is {loss}: a lower lr than {self.options.lr} may do")
+        return EpochLog(epoch + 1, loss / clips, right / clips, self.options.lr * share)
+
+    def _prepare(self, step: int) -> float:
+        share = self.options.lr_share_at(step, self.steps_per_epoch)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * share
+        return share
+
+    def _backward(self, batch: RegionBatch) -> Tensor:
+        target_B = batch.target.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
+            logits_BC = self.classifier(batch).float()
+        loss = F.cross_entropy(logits_BC, target_B, label_smoothing=self.options.label_smoothing)
+        (loss if batch.weight == 1 else loss * batch.weight).backward()
+        if batch.weight == 0:
+            return torch.zeros(3, dtype=torch.float64, device=self.device)
+        right = (logits_BC.detach().argmax(-1) == target_B).sum()
+        return torch.stack([loss.detach().double() * len(batch), right.double(), right.new_tensor(len(batch)).double()])
+
+    def _update(self) -> None:
+        if self.options.max_norm:
+            nn.utils.clip_grad_norm_(self.trained, self.options.max_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def _without_sync(self) -> contextlib.AbstractContextManager[None]:
+        return getattr(self.classifier, "no_sync", contextlib.nullcontext)()
 
 
 def _optimizers(classifier: nn.Module, options: TrainOptions) -> list[torch.optim.Optimizer]:

@@ -1,12 +1,14 @@
 """Which moments of a video to look at, and how a frame becomes a square. Pure arithmetic: knows nothing of files or codecs.
 
-V views, T frames per view.
+V test views, A augmented views, T frames per view.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from alt_ray.errors import UsageError
+from alt_ray.video.augment import Augmentation
 
 ResizeMode = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
@@ -19,6 +21,7 @@ class ClipSpec:
     """What a decoded clip looks like: `num_views` x `num_frames` RGB pictures of `image_size` x `image_size` pixels.
 
     `resize_mode` "shortest" scales the shorter side to `image_size` and takes the centre; "squash" scales both sides.
+    After these views come `train_views` more, which `augmentation` varies by `seed`; the others are the same without them.
     """
 
     num_frames: int = DEFAULT_FRAMES
@@ -26,11 +29,16 @@ class ClipSpec:
     image_size: int = 224
     resize_mode: ResizeMode = "shortest"
     interpolation: Interpolation = "bicubic"
+    train_views: int = 0
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "num_views", "image_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.train_views < 0:
+            raise UsageError(f"train_views must be at least 0, got {self.train_views}")
         if self.resize_mode not in get_args(ResizeMode):
             raise UsageError(f"resize_mode must be one of {get_args(ResizeMode)}, got {self.resize_mode!r}")
         if self.interpolation not in get_args(Interpolation):
@@ -38,12 +46,12 @@ class ClipSpec:
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """[V, T, H, W, 3], the shape of a decoded clip (uint8)."""
-        return (self.num_views, self.num_frames, self.image_size, self.image_size, 3)
+        """[V + A, T, H, W, 3], the shape of a decoded clip (uint8): the test views, then the augmented ones."""
+        return (self.num_views + self.train_views, self.num_frames, self.image_size, self.image_size, 3)
 
     @property
     def num_bytes(self) -> int:
-        return self.num_views * self.num_frames * self.image_size * self.image_size * 3
+        return math.prod(self.shape)
 
 
 def sample_times(start_s: float, end_s: float, num_frames: int, num_views: int = 1) -> list[list[float]]:

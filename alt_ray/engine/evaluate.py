@@ -1,0 +1,141 @@
+"""The evaluate job: a trained adapter asked about stored clips by a protocol. In this process: regions are cheap to label.
+
+Knows nothing of the command line, nor of Ray.
+"""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from alt_ray.config_train import EvaluateOptions
+from alt_ray.corpus.labels import read_labels
+from alt_ray.engine.cluster import versions
+from alt_ray.engine.progress import announce
+from alt_ray.engine.report_runs import TrainingReport, summary_of
+from alt_ray.engine.runfolder import RunFolder
+from alt_ray.engine.train import corpus_for, draw_confusions, entity_names
+from alt_ray.errors import UsageError
+from alt_ray.evaluation.metrics import measure, per_class_table
+from alt_ray.evaluation.names import disclosure
+from alt_ray.evaluation.protocols import evaluation_tasks
+from alt_ray.evaluation.task import Task
+from alt_ray.features.store import FeatureStore
+from alt_ray.models.alt import AltModel
+from alt_ray.models.checkpoint import EncoderRecord, check_encoder, encoder_of, load_checkpoint
+from alt_ray.models.text import label_embeddings
+from alt_ray.models.textcache import cached_text
+from alt_ray.models.training import RegionClassifier
+from alt_ray.tracking import tracked
+from alt_ray.training.place import Place
+from alt_ray.training.testing import scores_of
+from alt_ray.video.uris import canonical_uri, local_path
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A model, the texts that it knows, and what it was trained by."""
+
+    model: AltModel
+    corpus_names: tuple[str, ...]
+    template: str
+    name: str
+    training: dict[str, Any]
+
+
+def evaluate(options: EvaluateOptions) -> TrainingReport:
+    """Test by the protocol, write metrics.json, tables and pictures, and return the results. Raises UsageError."""
+    store = FeatureStore(options.source)
+    labels = read_labels(options.labels) if options.labels is not None else None
+    clips = store.clips()
+    tasks = evaluation_tasks(clips, labels, options.protocol)
+    asked = _model(options, store)
+    _refuse_other_split(tasks, asked, options)
+    folder = RunFolder(options.out or _beside(options.source))
+    first_rows = clips["first_row"].to_numpy()
+    begun_s = time.time()
+    results = []
+    embedded: dict[tuple[str, ...], Tensor] = {}
+    with folder.lock(), tracked(options.tracking, "evaluate", spool_folder=folder.path) as run:
+        run.params(asdict(options))
+        run.tags({"versions": versions(), "weights_digest": store.record.encoder["weights_digest"]})
+        run.lineage("features", store.uri, store.digest, store.run_reference())
+        run.dataset("features", store.uri, store.digest, rows=store.rows.num_rows)
+        for task in tasks:
+            announce(f"evaluate {task.name}: {task.description}", quiet=options.output.quiet)
+            own = folder.path if len(tasks) == 1 else folder.path / task.name
+            own.mkdir(exist_ok=True)
+            tests = {}
+            for name, index in task.tests.items():
+                asked_labels = task.test_labels[name]
+                if asked_labels not in embedded:
+                    embedded[asked_labels] = _embedded(options, store, asked, asked_labels)
+                asked.model.set_labels(embedded[asked_labels], asked_labels)
+                scores_NC = scores_of(
+                    RegionClassifier(asked.model), store, first_rows[index], len(asked_labels), Place(), options.batch
+                )
+                assert scores_NC is not None
+                metrics = measure(scores_NC, task.target(index, asked_labels), asked_labels)
+                np.savetxt(own / f"confusion-{name}.csv", metrics.confusion, fmt="%d", delimiter=",")
+                (own / f"classes-{name}.txt").write_text(per_class_table(metrics) + "\n", encoding="utf-8")
+                tests[name] = metrics.summary()
+            results.append({"task": task.name, "protocol": task.description, "seed": task.seed, "tests": tests})
+        names = sorted({label for task in tasks for names in task.test_labels.values() for label in names})
+        in_corpus = disclosure(names, asked.corpus_names)
+        report = summary_of(results, store.record, asked.name, in_corpus, time.time() - begun_s)
+        run.metrics(report.flat())
+        run.artifact(folder.write("metrics.json", report.as_json()))
+        draw_confusions(folder.path, tasks)
+        for picture in sorted(folder.path.glob("*.png")):
+            run.artifact(picture, "plots")
+    return report
+
+
+def _model(options: EvaluateOptions, store: FeatureStore) -> _Asked:
+    record = EncoderRecord(**store.record.encoder)
+    if options.adapter == "none":
+        corpus = corpus_for(store, options.corpus, ())
+        encoder = encoder_of(record, pretrained=options.pretrained)
+        entities_KD = cached_text(encoder, corpus.texts())
+        model = AltModel(None, entities_KD, entities_KD[:2], logit_scale=record.logit_scale)
+        return _Asked(
+            model.eval(), entity_names(corpus), options.template or "photo", "frozen CLIP, mean of frames", {}
+        )
+    checkpoint = load_checkpoint(options.adapter)
+    check_encoder(checkpoint.config.encoder, record)
+    model = checkpoint.model(None)
+    if options.temperature is not None:
+        model.alignment = replace(model.alignment, temperature=options.temperature)
+    template = options.template or checkpoint.config.template
+    names = checkpoint.config.entity_names
+    return _Asked(model, names, template, f"adapter {options.adapter}", checkpoint.config.training)
+
+
+def _embedded(options: EvaluateOptions, store: FeatureStore, asked: _Asked, labels: tuple[str, ...]) -> Tensor:
+    if asked.model.label_names == labels and options.template is None:
+        return asked.model.labels  # those of the training: no encoder is needed
+    encoder = encoder_of(EncoderRecord(**store.record.encoder), pretrained=options.pretrained)
+    return label_embeddings(encoder, labels, asked.template)
+
+
+def _refuse_other_split(tasks: list[Task], asked: _Asked, options: EvaluateOptions) -> None:
+    """Where a seed decides what is tested, another seed than the training's would test what was trained on."""
+    trained = asked.training.get("seed")
+    is_drawn = any("by seed" in task.description for task in tasks)
+    if trained is None or not is_drawn or options.protocol.protocol == "zero-shot":
+        return
+    if [task.seed for task in tasks] != [trained]:
+        raise UsageError(
+            f"--seeds {' '.join(str(task.seed) for task in tasks)}: the adapter was trained with seed {trained}, which "
+            f"decides what it was trained on; give --seeds {trained}, or features with a column split"
+        )
+
+
+def _beside(source: str) -> str:
+    path = local_path(canonical_uri(source))
+    if path is None:
+        raise UsageError(f"name a folder for the results: --out DIR ({source} is not local)")
+    return str(Path(path) / "evaluation")

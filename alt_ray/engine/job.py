@@ -1,0 +1,222 @@
+"""What every job over clips shares: inputs in, one published row (or part) or failure for each out, resumable and balanced.
+
+    inputs --> decode (many processes) --> frames --> a model (few processes, with the GPUs) --> ... --> driver --> published
+
+A job says what its stream of results is and how they are published; what is done already, passes, balance and record are here.
+Knows nothing of the command line, nor of what the results are.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+import ray.exceptions
+
+import alt_ray
+from alt_ray.config import InputOptions, OutputOptions
+from alt_ray.engine.cluster import versions
+from alt_ray.engine.progress import Progress
+from alt_ray.engine.resources import Resources
+from alt_ray.engine.sinks import OutputFolder, Published, refuse_other_settings
+from alt_ray.engine.stages import DecodeClips, DecodeSettings
+from alt_ray.engine.writers import Writer
+from alt_ray.errors import JobError, UsageError
+from alt_ray.video.manifest import Inputs
+
+_Value = TypeVar("_Value")
+
+# Clips that one task of a decoder takes: few, so that results come early and the last tasks end together, but never so few that
+# Ray has more tasks to keep in mind than it does well.
+MAX_SHARD_CLIPS, SHARDS_PER_DECODER, MAX_SHARDS = 64, 32, 20_000
+DECODE_BATCH_CLIPS = 8  # decoded before they are handed on: 10 MB at 8 frames of 224 pixels
+MAX_PASSES = 3  # what a pass left out (results lost with a node) is done in another
+INPUT_COLUMNS = ["video_id", "uri", "start_s", "end_s"]
+
+
+@dataclass
+class Summary:
+    """The balance of one run. `inputs = labelled + failed + already_done`, or the run has failed.
+
+    `labelled` counts what the run made a result of, whatever the job: labels, or regions.
+    """
+
+    inputs: int
+    labelled: int = 0
+    failed: int = 0
+    already_done: int = 0
+    videos_per_s: float = 0.0
+
+    @property
+    def is_balanced(self) -> bool:
+        return self.inputs == self.labelled + self.failed + self.already_done
+
+
+def on_a_worker(function: Callable[[], _Value], plan: Resources, what: str) -> _Value:
+    """Return what `function` returns on a worker with an encoder's resources: the driver stays light, and has no GPU.
+
+    Raises UsageError as the function does, and JobError (`what` could not be done) for everything else that goes wrong there.
+    """
+    remote = ray.remote(num_cpus=plan.encoder_cpus, num_gpus=plan.encoder_gpus, max_retries=1)(function)
+    try:
+        return ray.get(remote.remote())
+    except ray.exceptions.RayTaskError as exc:
+        if isinstance(exc.cause, UsageError):
+            raise exc.cause from None
+        raise JobError(f"{what}: {exc.cause}") from exc
+    except ray.exceptions.RayError as exc:
+        raise JobError(f"{what}: {exc}") from exc
+
+
+def decoded_clips(
+    clips: pa.Table, decode: DecodeSettings, plan: Resources, columns: list[str] = INPUT_COLUMNS
+) -> ray.data.Dataset:
+    """The lazy first stage of a job: `columns` of the clips, with their frames (stages.DecodeClips)."""
+    shards = _shards(clips.select(columns), plan)
+    return ray.data.from_arrow(shards).map_batches(
+        DecodeClips,
+        fn_constructor_args=(decode,),
+        batch_size=DECODE_BATCH_CLIPS,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=min(plan.num_decoders, len(shards)), max_tasks_in_flight_per_actor=2),
+        num_cpus=plan.decoder_cpus,
+    )
+
+
+def through_encoders(
+    dataset: ray.data.Dataset, stage: type, arguments: tuple[Any, ...], num_clips: int, plan: Resources
+) -> ray.data.Dataset:
+    """Add the stage that holds a model. Two pools of actors are never fused into one, so it overlaps with decoding."""
+    num_encoders = min(plan.num_encoders, -(-num_clips // plan.batch_clips))  # a small job waits for few models to load
+    return dataset.map_batches(
+        stage,
+        fn_constructor_args=arguments,
+        batch_size=plan.batch_clips,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=num_encoders, max_tasks_in_flight_per_actor=2),
+        num_cpus=plan.encoder_cpus,
+        num_gpus=plan.encoder_gpus or None,
+    )
+
+
+def results_of(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
+    """Run the pipeline, and yield its blocks as they come, in any order."""
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def _shards(clips: pa.Table, plan: Resources) -> list[pa.Table]:
+    even = clips.num_rows // (plan.num_decoders * SHARDS_PER_DECODER)
+    size = max(min(even, MAX_SHARD_CLIPS), clips.num_rows // MAX_SHARDS, 1)
+    size = -(-size // plan.batch_clips) * plan.batch_clips  # whole batches, so that no encoder gets the rest of one
+    clips = clips.combine_chunks()
+    return [clips.slice(start, size) for start in range(0, clips.num_rows, size)]
+
+
+@dataclass
+class ClipJob:
+    """One run, once its settings are known and its cluster is up. `run` may be called once, under the folder's lock.
+
+    `stream` gives the results of some inputs as they come, `writer` what publishes them. `settings` is what results depend on:
+    a folder holds those of one. `record` is what run.json says beside what every job says.
+    """
+
+    command: str
+    options: Any
+    input_options: InputOptions
+    output_options: OutputOptions
+    inputs: Inputs
+    folder: OutputFolder
+    settings: dict[str, Any]
+    stream: Callable[[pa.Table], Iterator[pa.Table]]
+    writer: Callable[[], Writer]
+    notes: list[str] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    _startup_s: float | None = None
+
+    def run(self) -> Summary:
+        """Do what is missing. Raises UsageError for a folder of other settings, JobError where the balance does not hold."""
+        if (recorded := self.folder.read_run()) is not None:  # under the lock: another run may just have ended
+            refuse_other_settings(recorded.get("settings", {}), self.settings, self.folder.uri)
+        started_s = time.time()
+        if self.input_options.retry_failed:
+            self.folder.forget_failures()
+        before = now = self._published()
+        summary = Summary(inputs=self.inputs.table.num_rows, already_done=before.num_done)
+        self._record("running", summary, before, started_s)
+        status = "failed"
+        try:
+            for _ in range(MAX_PASSES):
+                if now.num_done == summary.inputs:
+                    break
+                self._pass(self.inputs.table.filter(pc.invert(now.is_done)), summary)
+                now = self._published()
+            status = "done"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            now = self._published()
+            summary.labelled = now.labelled - before.labelled
+            summary.failed = now.failed - before.failed
+            if status == "done" and (not summary.is_balanced or now.num_twice):
+                status = "failed"
+            self._record(status, summary, now, started_s)
+        if status != "done":
+            raise JobError(
+                f"the balance does not hold: {summary.inputs} inputs, but {summary.labelled} done, {summary.failed} failed, "
+                f"{summary.already_done} done before, {now.num_twice} twice; run the same command again to go on"
+            )
+        return summary
+
+    def _pass(self, clips: pa.Table, summary: Summary) -> None:
+        with (
+            self.writer() as writer,
+            Progress(self.command, clips.num_rows, quiet=self.output_options.quiet) as progress,
+        ):
+            try:
+                for results in self.stream(clips):
+                    done, failed = writer.add(results)
+                    progress.add(done + failed, failed)
+            except ray.exceptions.RayError as exc:
+                cause = getattr(exc, "cause", None) or exc
+                if isinstance(cause, UsageError | JobError):
+                    raise cause from exc
+                raise JobError(
+                    f"a worker failed ({type(cause).__name__}: {cause}); what was finished is kept in {self.folder.uri}"
+                ) from exc
+            finally:
+                summary.videos_per_s = round(progress.videos_per_s, 3)
+                self._startup_s = self._startup_s or progress.startup_s
+
+    def _published(self) -> Published:
+        return self.folder.published(self.inputs.table["video_id"])
+
+    def _record(self, status: str, summary: Summary, published: Published, started_s: float) -> None:
+        self.folder.write_run(
+            {
+                "command": self.command,
+                "alt_ray_version": alt_ray.__version__,
+                "status": status,
+                "notes": self.notes,
+                "summary": asdict(summary),
+                "failures": published.failures,
+                "inputs": {
+                    "source": self.inputs.source,
+                    "other_files": self.inputs.other_files,
+                    "duplicate_rows": self.inputs.duplicates,
+                },
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_s)),
+                "wall_s": round(time.time() - started_s, 2),
+                "seconds_to_first_result": self._startup_s and round(self._startup_s, 2),
+                **self.record,
+                "settings": self.settings,
+                "options": asdict(self.options),
+                "driver_peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "versions": versions(),
+            }
+        )

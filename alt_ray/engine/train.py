@@ -1,0 +1,223 @@
+"""The train job: features (or videos, encoded first), a protocol's tasks, workers, results. Knows nothing of the command line.
+
+Driver: reads the index of the store, makes the tasks, has the texts embedded, starts the workers or trains itself, shows what
+they say, and puts the results together.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import alt_ray
+from alt_ray import bundled
+from alt_ray.config_features import EncodeOptions
+from alt_ray.config_train import TrainJobOptions
+from alt_ray.corpus.entities import Corpus, read_templates
+from alt_ray.corpus.files import default_corpus_path, load_corpus
+from alt_ray.corpus.labels import read_labels
+from alt_ray.engine.cluster import cluster, versions
+from alt_ray.engine.encode import encode
+from alt_ray.engine.progress import announce
+from alt_ray.engine.report_runs import TrainingReport, say_entry, summary_of
+from alt_ray.engine.runfolder import RunFolder
+from alt_ray.engine.tail import Tail
+from alt_ray.errors import UsageError
+from alt_ray.evaluation.names import disclosure
+from alt_ray.evaluation.protocols import training_tasks
+from alt_ray.evaluation.task import Task
+from alt_ray.features.store import REGIONS, FeatureStore
+from alt_ray.tracking import tracked
+from alt_ray.training.job import TrainingJob, run_tasks
+from alt_ray.training.place import Place
+from alt_ray.training.texts import Texts, embed_texts
+from alt_ray.video.uris import canonical_uri, local_path
+
+
+def train(options: TrainJobOptions) -> TrainingReport:
+    """Train and test by the protocol, and return the results, which also stand in metrics.json.
+
+    Raises UsageError (nothing was begun) or JobError (what was trained is kept; the same call goes on from there).
+    """
+    folder = RunFolder(options.out)
+    quiet = options.output.quiet
+    with folder.lock():
+        source = options.source if is_store(options.source) else _encoded(options, folder.path / "features")
+        store = FeatureStore(source)
+        labels = read_labels(options.labels) if options.labels is not None else None
+        tasks = training_tasks(store.clips(), labels, options.protocol)
+        corpus = corpus_for(store, options.model.corpus, options.model.entity_templates)
+        settings = settings_of(options, store, corpus, tasks[0].labels)
+        folder.check(settings)
+        announce(f"train: {len(tasks)} trainings, {tasks[0].description}", quiet=quiet)
+        begun_s = time.time()
+        record = {
+            "command": "train",
+            "alt_ray_version": alt_ray.__version__,
+            "settings": settings,
+            "options": asdict(options),
+            "versions": versions(),
+        }
+        folder.write_run({**record, "status": "running"})
+        with tracked(options.tracking, "train", spool_folder=folder.path) as run:
+            run.params(asdict(options))
+            run.tags(
+                {"versions": versions(), "weights_digest": settings["weights_digest"], "corpus_digest": corpus.digest}
+            )
+            run.lineage("features", store.uri, store.digest, store.run_reference())
+            run.dataset("features", store.uri, store.digest, context="training", rows=store.rows.num_rows)
+            children: dict[str, Any] = {}
+
+            def hear(entry: dict[str, Any]) -> None:
+                say_entry(entry, num_tasks=len(tasks), quiet=quiet)
+                name = entry.get("task")
+                if name is not None:
+                    child = run if len(tasks) == 1 else children.setdefault(name, None) or run.child(name)
+                    if len(tasks) > 1:
+                        children[name] = child
+                    kept = {key: value for key, value in entry.items() if isinstance(value, int | float)}
+                    child.metrics(kept, step=int(entry["epoch"]))
+
+            results = _run(options, store, tasks, corpus, folder.path, hear)
+            for child in children.values():
+                child.finish()
+            asked = [label for task in tasks for names in task.test_labels.values() for label in names]
+            in_corpus = disclosure(sorted(set(asked)), entity_names(corpus))
+            report = summary_of(results, store.record, options.model.method, in_corpus, time.time() - begun_s)
+            file = folder.write("metrics.json", report.as_json())
+            draw_confusions(folder.path, tasks)
+            run.metrics(report.flat())
+            run.artifact(file)
+            for picture in sorted(folder.path.glob("*.png")):
+                run.artifact(picture, "plots")
+            best = folder.path / "best"
+            if best.is_dir():
+                from alt_ray.tracking.pyfunc import log_model
+
+                run.artifact(best, "checkpoint")
+                log_model(run, best)
+            folder.write_run({**record, "status": "done", "tracking": run.reference()})
+    return report
+
+
+def is_store(source: str) -> bool:
+    """Whether a source is a feature store, by what is in the folder."""
+    path = local_path(canonical_uri(source))
+    return (Path(path) / REGIONS).is_dir() if path is not None else _is_remote_store(source)
+
+
+def _is_remote_store(source: str) -> bool:
+    try:
+        FeatureStore(source)
+    except UsageError:
+        return False
+    return True
+
+
+def corpus_for(store: FeatureStore, corpus: str | None, templates: tuple[str, ...]) -> Corpus:
+    """The corpus named, or the default: that of the drawn world for features of its encoder, else the one of real actions."""
+    if corpus is None and store.record.encoder["pretrained"] == bundled.POCKET:
+        corpus = str(default_corpus_path().with_name("pocket.jsonl"))
+    return load_corpus(corpus, read_templates(templates))
+
+
+def settings_of(
+    options: TrainJobOptions, store: FeatureStore, corpus: Corpus, labels: tuple[str, ...]
+) -> dict[str, Any]:
+    """What results depend on: a folder holds those of one."""
+    learning = asdict(options.learning)
+    learning.pop("accumulate")  # changes how a step is computed, not what
+    return {
+        "features": store.digest,
+        "weights_digest": store.record.encoder["weights_digest"],
+        "corpus_digest": corpus.digest,
+        "labels": list(labels),
+        "model": {
+            name: value for name, value in asdict(options.model).items() if name not in ("corpus", "entity_templates")
+        },
+        "learning": learning,
+        "protocol": asdict(options.protocol),
+    }
+
+
+def _encoded(options: TrainJobOptions, out: Path) -> str:
+    encode(
+        EncodeOptions(
+            source=options.source,
+            out=str(out),
+            adapter=options.adapter,
+            train_views=options.train_views,
+            encoder=options.encoder,
+            sampling=options.sampling,
+            cluster=options.cluster,
+            output=replace(options.output, json=False),
+        )
+    )
+    return str(out)
+
+
+def _run(
+    options: TrainJobOptions,
+    store: FeatureStore,
+    tasks: list[Task],
+    corpus: Corpus,
+    out: Path,
+    hear: Callable[[dict[str, Any]], None],
+) -> list[dict[str, Any]]:
+    names = sorted(
+        {label for task in tasks for labels in (task.labels, *task.test_labels.values()) for label in labels}
+    )
+    record, model, pretrained = store.record, options.model, options.encoder.pretrained
+
+    def texts() -> Texts:
+        return embed_texts(record, names, model.template, corpus, pretrained=pretrained)
+
+    def job(embedded: Texts, threads: int) -> TrainingJob:
+        return TrainingJob(store.uri, tuple(tasks), embedded, model, options.learning, str(out), threads)
+
+    if not options.uses_ray:
+        return run_tasks(job(texts(), os.cpu_count() or 1), Place(say=hear))
+
+    from alt_ray.engine.resources import plan_training
+    from alt_ray.engine.train_workers import PROGRESS_FILE, train_on_workers
+
+    with cluster(options.cluster.address) as available:
+        plan = plan_training(available, options.workers, options.cpus_per_worker, options.encoder.device)
+        announce(f"train: {plan}", quiet=options.output.quiet)
+        with Tail(out / PROGRESS_FILE, hear):
+            return train_on_workers(
+                job(texts(), max(1, int(plan.cpus_per_worker))),
+                options.workers,
+                plan.cpus_per_worker,
+                plan.gpus_per_worker,
+            )
+
+
+def entity_names(corpus: Corpus) -> tuple[str, ...]:
+    """Names and aliases."""
+    return tuple(name for entity in corpus.entities for name in (entity.name, *entity.aliases))
+
+
+def draw_confusions(out: Path, tasks: Sequence[Task]) -> None:
+    """Draw the confusion matrices, summed over the tasks that ask for the same labels."""
+    from alt_ray.report.confusion import write_confusion
+
+    sums: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    for task in tasks:
+        folder = out if len(tasks) == 1 else out / task.name
+        for name, labels in task.test_labels.items():
+            file = folder / f"confusion-{name}.csv"
+            if not file.exists():
+                continue
+            matrix = np.loadtxt(file, dtype=np.int64, delimiter=",", ndmin=2)
+            known = sums.get(name)
+            if known is None:
+                sums[name] = labels, matrix
+            elif known[0] == labels:
+                sums[name] = labels, known[1] + matrix
+    for name, (labels, matrix) in sums.items():
+        write_confusion(out / f"confusion-{name}.png", matrix, labels)

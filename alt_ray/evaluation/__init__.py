@@ -1,0 +1,1 @@
+"""How good a model is: what is trained and tested on which clips, and what the scores say."""

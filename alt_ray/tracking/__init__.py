@@ -1,0 +1,107 @@
+"""MLflow runs that can't stop a job: every call here returns at once, or soon, whatever the tracking server does.
+
+    with tracked(options.tracking, "train", spool_folder=out) as run:
+        run.params(asdict(options))
+        run.metrics({"loss": 0.3}, step=1)
+        run.artifact(out / "checkpoint")
+
+Operations go to a thread that sends them (tracking/sender.py); when the server fails, they go to a file, which `replay` sends
+later (tracking/spool.py). Knows nothing of Ray, torch, or of what jobs do.
+"""
+
+import contextlib
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import alt_ray
+from alt_ray.tracking.address import NOWHERE, hold_settings, resolved_experiment, resolved_uri, sqlite_file
+from alt_ray.tracking.run import RunHandle, Tracker, begin_op
+from alt_ray.tracking.sender import Sender
+from alt_ray.tracking.server import KEY_TAG, Server
+from alt_ray.tracking.spool import ReplayReport, Spool, replay
+
+__all__ = [
+    "KEY_TAG",
+    "NOWHERE",
+    "ReplayReport",
+    "RunHandle",
+    "Tracker",
+    "TrackingOptions",
+    "attach",
+    "replay",
+    "tracked",
+]
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """Where the MLflow run of this command is kept."""
+
+    tracking_uri: str | None = None
+    """Where MLflow keeps runs; none: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db here. The word none tracks nothing."""
+    experiment: str | None = None
+    """MLflow experiment; none: MLFLOW_EXPERIMENT_NAME, or alt_ray."""
+    run_name: str | None = None
+    """Name of the MLflow run; none: that of the command."""
+
+
+def tracked(
+    options: TrackingOptions,
+    command: str,
+    *,
+    name: str | None = None,
+    parent: str | None = None,
+    spool_folder: str | Path | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Tracker:
+    """Begin the run of a command; use it as a context manager. `parent` is the server's id of another run.
+
+    What can't be sent is written to `spool_folder`, or, if that is None or no local folder, to the current one. Raises
+    UsageError for an address that MLflow can't use, and nothing for a server that is down.
+    """
+    uri = resolved_uri(options.tracking_uri)
+    experiment = resolved_experiment(options.experiment)
+    own_tags = {
+        "mlflow.source.name": f"alt-ray {command}",
+        "mlflow.source.type": "LOCAL",
+        "alt_ray.command": command,
+        "alt_ray.version": alt_ray.__version__,
+        "alt_ray.host": socket.gethostname(),
+    }
+    with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
+        own_tags["mlflow.user"] = getpass.getuser()
+    begin = begin_op(experiment, options.run_name or name or command, {**own_tags, **(tags or {})}, parent)
+    is_local = spool_folder is not None and "://" not in str(spool_folder)
+    folder = Path(spool_folder if is_local and spool_folder is not None else ".").absolute()
+    if uri == NOWHERE:
+        return Tracker(None, begin, owns_sender=True, owns_run=True, folder=folder)
+    hold_settings()
+    sender = Sender(Server(uri), Spool(folder / f"mlflow-{begin['run'][:8]}.jsonl", uri))
+    sender.put(begin)
+    return Tracker(sender, begin, owns_sender=True, owns_run=True, folder=folder)
+
+
+def attach(handle: RunHandle) -> Tracker:
+    """Take part, in another process, in a run that goes on elsewhere: the same server, and a spool file of its own.
+
+    `finish`, or the end of its `with` block, sends everything and leaves the run open.
+    """
+    folder = Path(handle.spool_folder)
+    if handle.uri == NOWHERE:
+        return Tracker(None, handle.begin, owns_sender=True, owns_run=False, folder=folder)
+    hold_settings()
+    process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+    spool = Spool(folder / f"mlflow-{handle.begin['run'][:8]}-{process}.jsonl", handle.uri)
+    sender = Sender(Server(handle.uri), spool)
+    sender.adopt(handle.begin)
+    file = sqlite_file(handle.uri)
+    if handle.is_down:
+        sender.start_down(None)
+    elif file is not None and not file.exists():  # another machine: MLflow would begin a database of its own there
+        sender.start_down("is a file that this machine does not have")
+    return Tracker(sender, handle.begin, owns_sender=True, owns_run=False, folder=folder)

@@ -1,0 +1,117 @@
+"""A training goes on from the newest state that is whole, whatever was killed or damaged, and keeps few of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from alt_ray.errors import JobError
+from alt_ray.training.states import FOLDER, PROGRESS_FILE, STATE_FILE, Progress, load_epoch, load_newest, save_state
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+
+
+def optimizers(classifier: nn.Module) -> list[torch.optim.Optimizer]:
+    matrix, *rest = classifier.parameters()
+    return [torch.optim.AdamW(rest, lr=0.1), torch.optim.Muon([matrix], lr=0.1)]
+
+
+def step(classifier: nn.Module, own: list[torch.optim.Optimizer]) -> None:
+    for optimizer in own:
+        optimizer.zero_grad()
+    classifier(torch.arange(8.0).reshape(2, 4)).square().sum().backward()
+    for optimizer in own:
+        optimizer.step()
+
+
+def trained(folder: Path, epochs: int, best: int = 1) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+    classifier = model()
+    own = optimizers(classifier)
+    for epoch in range(1, epochs + 1):
+        step(classifier, own)
+        save_state(folder, Progress(epoch, min(best, epoch), 0.5, [{"epoch": epoch}]), classifier, own)
+    return classifier, own
+
+
+def weights(classifier: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in classifier.parameters()])
+
+
+def test_going_on_gives_what_not_stopping_would_have_given(tmp_path: Path) -> None:
+    classifier, own = trained(tmp_path, 3)
+    other = model()
+    others = optimizers(other)
+    progress = load_newest(tmp_path, other, others, pytest.fail)
+    assert (progress.epoch, progress.best_epoch, progress.history) == (3, 1, [{"epoch": 3}])
+    torch.testing.assert_close(weights(other), weights(classifier), rtol=0, atol=0)
+    step(classifier, own)
+    step(other, others)
+    torch.testing.assert_close(weights(other), weights(classifier), rtol=0, atol=0)
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
+    trained(tmp_path, 6, best=2)
+    assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == ["epoch-0002", "epoch-0005", "epoch-0006"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "no weights", "no progress", "half a progress"])
+def test_a_damaged_newest_state_is_passed_over_and_named(tmp_path: Path, damage: str) -> None:
+    trained(tmp_path, 3)
+    newest = tmp_path / FOLDER / "epoch-0003"
+    state, progress = newest / STATE_FILE, newest / PROGRESS_FILE
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:-10])
+    elif damage == "flipped":
+        data = bytearray(state.read_bytes())
+        data[-1] ^= 1
+        state.write_bytes(data)
+    elif damage == "no weights":
+        state.unlink()
+    elif damage == "no progress":
+        progress.unlink()
+    else:
+        progress.write_text(progress.read_text()[:40])
+    said: list[str] = []
+    other = model()
+    assert load_newest(tmp_path, other, optimizers(other), said.append).epoch == 2
+    assert len(said) == 1
+    assert "epoch-0003" in said[0]
+
+
+def test_what_a_killed_write_left_is_no_state(tmp_path: Path) -> None:
+    trained(tmp_path, 1)
+    shutil.copytree(tmp_path / FOLDER / "epoch-0001", tmp_path / FOLDER / ".epoch-0002.x1y2")
+    other = model()
+    assert load_newest(tmp_path, other, optimizers(other), pytest.fail).epoch == 1
+
+
+def test_a_state_of_a_newer_version_is_passed_over(tmp_path: Path) -> None:
+    trained(tmp_path, 2)
+    file = tmp_path / FOLDER / "epoch-0002" / PROGRESS_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
+    said: list[str] = []
+    other = model()
+    assert load_newest(tmp_path, other, optimizers(other), said.append).epoch == 1
+    assert "newer" in said[0]
+
+
+def test_without_a_state_it_begins(tmp_path: Path) -> None:
+    other = model()
+    before = weights(other).clone()
+    assert load_newest(tmp_path, other, optimizers(other), pytest.fail) == Progress()
+    torch.testing.assert_close(weights(other), before, rtol=0, atol=0)
+
+
+def test_a_best_epoch_that_is_gone_and_a_disk_that_refuses_are_said(tmp_path: Path) -> None:
+    classifier, own = trained(tmp_path, 1)
+    with pytest.raises(JobError, match="epoch-0007"):
+        load_epoch(tmp_path, 7, classifier)
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError, match="can't be written"):
+        save_state(tmp_path / "file", Progress(1), classifier, own)
