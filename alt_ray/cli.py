@@ -81,33 +81,26 @@ def _train(argv: Sequence[str], program: str) -> int:
         TrainJobOptions, argv, has_default=_may_be_pocket(TrainJobOptions, argv, program)
     )
     options = _parsed(TrainJobOptions, arguments, program)
-    from alt_ray.engine.train import train
+    from alt_ray.train_commands import train
 
     say = _speaker(options.output.quiet)
     say(
         f"alt-ray train: {DEFAULT_TAKEN.format('--recipe')}" if is_default else f"alt-ray train: {options.model.method}"
     )
-    report = train(options)
-    print(report.table(), file=sys.stderr if options.output.json else sys.stdout)
+    status = train(options)
     say(f"Run: {options.out}")
-    if options.output.json:
-        print(json.dumps(report.as_json()))
-    return OK
+    return status
 
 
 def _evaluate(argv: Sequence[str], program: str) -> int:
     options = parse(EvaluateOptions, argv, program)
-    from alt_ray.engine.evaluate import evaluate
+    from alt_ray.train_commands import evaluate
 
     say = _speaker(options.output.quiet)
     say(
         f"alt-ray evaluate: {'the adapter pocket, that ships' if options.adapter == bundled.POCKET else options.adapter}"
     )
-    report = evaluate(options)
-    print(report.table(), file=sys.stderr if options.output.json else sys.stdout)
-    if options.output.json:
-        print(json.dumps(report.as_json()))
-    return OK
+    return evaluate(options)
 
 
 def _track(argv: Sequence[str], program: str) -> int:

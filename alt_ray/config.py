@@ -131,6 +131,18 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
+class TrackingOptions:
+    """Where the MLflow run of this command is kept."""
+
+    tracking_uri: str | None = None
+    """Where MLflow keeps runs; none: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db here. The word none tracks nothing."""
+    experiment: str | None = None
+    """MLflow experiment; none: MLFLOW_EXPERIMENT_NAME, or alt_ray."""
+    run_name: str | None = None
+    """Name of the MLflow run; none: that of the command."""
+
+
+@dataclass(frozen=True)
 class InputOptions:
     """Which videos."""
 
@@ -186,6 +198,7 @@ class LabelOptions:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     inputs: InputOptions = field(default_factory=InputOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
 
     def __post_init__(self) -> None:

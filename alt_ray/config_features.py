@@ -5,7 +5,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from alt_ray.config import ClusterOptions, EncoderOptions, InputOptions, OutputOptions, SamplingOptions
+from alt_ray.config import (
+    ClusterOptions,
+    EncoderOptions,
+    InputOptions,
+    OutputOptions,
+    SamplingOptions,
+    TrackingOptions,
+)
 from alt_ray.errors import UsageError
 
 
@@ -36,6 +43,7 @@ class EncodeOptions:
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     inputs: InputOptions = field(default_factory=InputOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
 
     def __post_init__(self) -> None:
@@ -75,6 +83,7 @@ class RelabelOptions:
     """YAML file with any of these options; flags win over it."""
     inputs: InputOptions = field(default_factory=InputOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
 
     def __post_init__(self) -> None:

@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from alt_ray.config import ClusterOptions, EncoderOptions, OutputOptions, SamplingOptions
+from alt_ray.config import ClusterOptions, EncoderOptions, OutputOptions, SamplingOptions, TrackingOptions
 from alt_ray.errors import UsageError
 from alt_ray.evaluation.options import ProtocolOptions
 from alt_ray.models.configs import Conv, ConvOver, Pooling
-from alt_ray.tracking import TrackingOptions
 
 Method = Literal["alt", "learned-queries", "linear-probe", "frozen"]
 TrainerKind = Literal["auto", "ray", "local"]

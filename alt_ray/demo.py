@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 import alt_ray
 from alt_ray import bundled
-from alt_ray.config import DemoOptions, LabelOptions, OutputOptions
+from alt_ray.config import DemoOptions, LabelOptions, OutputOptions, TrackingOptions
 from alt_ray.errors import JobError, UsageError
 from alt_ray.pocket.archive import ArchiveOptions, write_archive
 from alt_ray.pocket.tasks import HELD_OUT_SEED
@@ -87,6 +87,7 @@ def demo(options: DemoOptions) -> int:
             adapter=bundled.POCKET,
             top_labels=len(ALL_ACTIONS),
             top_entities=TOP_ENTITIES,
+            tracking=TrackingOptions(tracking_uri="none"),
             output=OutputOptions(quiet=options.quiet),
         )
     )

@@ -5,6 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def untracked() -> Iterator[None]:
+    """Jobs of tests leave no MLflow runs, unless a test says where."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "none")
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """A local Ray for all tests of this session, so that only the first one waits for it."""

@@ -30,7 +30,7 @@ MAY_IMPORT = {  # rooms, or single files
     },
     "open_clip": {"models"},
     "av": {"video", "pocket", "commands"},
-    "alt_ray.report": {"report", "demo", "commands"},
+    "alt_ray.report": {"report", "demo", "commands", "train_commands"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -14,10 +14,11 @@ from torch import Tensor
 from alt_ray.config_train import EvaluateOptions
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import versions
+from alt_ray.engine.model import adapter_digest
 from alt_ray.engine.progress import announce
 from alt_ray.engine.report_runs import TrainingReport, summary_of
 from alt_ray.engine.runfolder import RunFolder
-from alt_ray.engine.train import corpus_for, draw_confusions, entity_names
+from alt_ray.engine.train import Draw, corpus_for, draw_confusions, entity_names, no_picture
 from alt_ray.errors import UsageError
 from alt_ray.evaluation.metrics import measure, per_class_table
 from alt_ray.evaluation.names import disclosure
@@ -44,9 +45,10 @@ class _Asked:
     template: str
     name: str
     training: dict[str, Any]
+    digest: str = ""
 
 
-def evaluate(options: EvaluateOptions) -> TrainingReport:
+def evaluate(options: EvaluateOptions, *, draw: Draw = no_picture) -> TrainingReport:
     """Test by the protocol, write metrics.json, tables and pictures, and return the results. Raises UsageError."""
     store = FeatureStore(options.source)
     labels = read_labels(options.labels) if options.labels is not None else None
@@ -62,6 +64,8 @@ def evaluate(options: EvaluateOptions) -> TrainingReport:
     with folder.lock(), tracked(options.tracking, "evaluate", spool_folder=folder.path) as run:
         run.params(asdict(options))
         run.tags({"versions": versions(), "weights_digest": store.record.encoder["weights_digest"]})
+        if asked.training:
+            run.lineage("checkpoint", options.adapter, asked.digest, asked.training.get("tracking"))
         run.lineage("features", store.uri, store.digest, store.run_reference())
         run.dataset("features", store.uri, store.digest, rows=store.rows.num_rows)
         for task in tasks:
@@ -88,7 +92,7 @@ def evaluate(options: EvaluateOptions) -> TrainingReport:
         report = summary_of(results, store.record, asked.name, in_corpus, time.time() - begun_s)
         run.metrics(report.flat())
         run.artifact(folder.write("metrics.json", report.as_json()))
-        draw_confusions(folder.path, tasks)
+        draw_confusions(folder.path, tasks, draw)
         for picture in sorted(folder.path.glob("*.png")):
             run.artifact(picture, "plots")
     return report
@@ -111,7 +115,14 @@ def _model(options: EvaluateOptions, store: FeatureStore) -> _Asked:
         model.alignment = replace(model.alignment, temperature=options.temperature)
     template = options.template or checkpoint.config.template
     names = checkpoint.config.entity_names
-    return _Asked(model, names, template, f"adapter {options.adapter}", checkpoint.config.training)
+    return _Asked(
+        model,
+        names,
+        template,
+        f"adapter {options.adapter}",
+        checkpoint.config.training,
+        str(adapter_digest(checkpoint)),
+    )
 
 
 def _embedded(options: EvaluateOptions, store: FeatureStore, asked: _Asked, labels: tuple[str, ...]) -> Tensor:

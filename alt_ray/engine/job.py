@@ -6,6 +6,7 @@ A job says what its stream of results is and how they are published; what is don
 Knows nothing of the command line, nor of what the results are.
 """
 
+import hashlib
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -19,15 +20,17 @@ import ray.data
 import ray.exceptions
 
 import alt_ray
-from alt_ray.config import InputOptions, OutputOptions
+from alt_ray.config import InputOptions, OutputOptions, TrackingOptions
 from alt_ray.engine.cluster import versions
 from alt_ray.engine.progress import Progress
 from alt_ray.engine.resources import Resources
-from alt_ray.engine.sinks import OutputFolder, Published, refuse_other_settings
+from alt_ray.engine.sinks import RUN_FILE, OutputFolder, Published, refuse_other_settings
 from alt_ray.engine.stages import DecodeClips, DecodeSettings
 from alt_ray.engine.writers import Writer
 from alt_ray.errors import JobError, UsageError
+from alt_ray.tracking import Tracker, tracked
 from alt_ray.video.manifest import Inputs
+from alt_ray.video.uris import local_path
 
 _Value = TypeVar("_Value")
 
@@ -117,12 +120,21 @@ def _shards(clips: pa.Table, plan: Resources) -> list[pa.Table]:
     return [clips.slice(start, size) for start in range(0, clips.num_rows, size)]
 
 
+def digest_of_ids(ids: pa.ChunkedArray) -> str:
+    """Tells lists of inputs apart, whatever their order."""
+    found = hashlib.sha256()
+    for video_id in sorted(ids.to_pylist()):
+        found.update(video_id.encode())
+    return "sha256:" + found.hexdigest()
+
+
 @dataclass
 class ClipJob:
     """One run, once its settings are known and its cluster is up. `run` may be called once, under the folder's lock.
 
     `stream` gives the results of some inputs as they come, `writer` what publishes them. `settings` is what results depend on:
-    a folder holds those of one. `record` is what run.json says beside what every job says.
+    a folder holds those of one. `record` is what run.json says beside what every job says. `made_of` is the lineage: of what
+    (features, checkpoint), its uri and digest, and the tracked run that made it.
     """
 
     command: str
@@ -132,6 +144,8 @@ class ClipJob:
     inputs: Inputs
     folder: OutputFolder
     settings: dict[str, Any]
+    tracking: TrackingOptions
+    made_of: dict[str, tuple[str, str, dict[str, Any] | None]]
     stream: Callable[[pa.Table], Iterator[pa.Table]]
     writer: Callable[[], Writer]
     notes: list[str] = field(default_factory=list)
@@ -142,7 +156,22 @@ class ClipJob:
         """Do what is missing. Raises UsageError for a folder of other settings, JobError where the balance does not hold."""
         if (recorded := self.folder.read_run()) is not None:  # under the lock: another run may just have ended
             refuse_other_settings(recorded.get("settings", {}), self.settings, self.folder.uri)
+        with tracked(self.tracking, self.command, spool_folder=local_path(self.folder.uri)) as run:
+            run.params(asdict(self.options))
+            run.tags({"versions": versions(), **{name: self.record[name] for name in self.record if "digest" in name}})
+            ids = self.inputs.table["video_id"]
+            run.dataset("inputs", self.inputs.source, digest_of_ids(ids), rows=len(ids))
+            for what, (uri, digest, reference) in self.made_of.items():
+                run.lineage(what, uri, digest, reference)
+            try:
+                summary = self._run(run)
+            finally:
+                run.json(RUN_FILE, self.folder.read_run())
+        return summary
+
+    def _run(self, run: Tracker) -> Summary:
         started_s = time.time()
+        self.record = {**self.record, "tracking": run.reference()}
         if self.input_options.retry_failed:
             self.folder.forget_failures()
         before = now = self._published()
@@ -166,6 +195,9 @@ class ClipJob:
             if status == "done" and (not summary.is_balanced or now.num_twice):
                 status = "failed"
             self._record(status, summary, now, started_s)
+            run.metrics(
+                {**asdict(summary), "seconds_to_first_result": self._startup_s, "wall_s": time.time() - started_s}
+            )
         if status != "done":
             raise JobError(
                 f"the balance does not hold: {summary.inputs} inputs, but {summary.labelled} done, {summary.failed} failed, "

@@ -91,6 +91,8 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
             output_options=options.output,
             inputs=inputs,
             folder=folder,
+            tracking=options.tracking,
+            made_of=made_of_adapter(options.adapter, prepared),
             settings=settings,
             stream=stream,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),
@@ -116,6 +118,13 @@ def label_dataset(
     """The lazy pipeline."""
     decoded = decoded_clips(clips, decode, plan)
     return through_encoders(decoded, LabelClips, (request, prepared), clips.num_rows, plan)
+
+
+def made_of_adapter(adapter: str | None, prepared: PreparedModel) -> dict[str, tuple[str, str, dict[str, Any] | None]]:
+    """The lineage of labels: the adapter that they were made with, and the tracked run that trained it."""
+    if adapter is None:
+        return {}
+    return {"checkpoint": (adapter, str(prepared.identity["adapter_digest"]), prepared.trained_by)}
 
 
 def notes_of(settings: dict[str, Any], *, has_adapter: bool) -> list[str]:

@@ -68,6 +68,7 @@ def prepare_model(request: ModelRequest) -> PreparedModel:
         resize_mode=cast(ResizeMode, encoder.resize_mode),
         interpolation=cast(Interpolation, encoder.interpolation),
         identity=identity_of(record, request.encoder.dtype, checkpoint, texts, request),
+        trained_by=checkpoint.config.training.get("tracking") if checkpoint is not None else None,
     )
 
 
@@ -95,7 +96,7 @@ def identity_of(
         "merge_schedule": list(record.merge_schedule),
         "region_features": record.region_features,
         "dtype": dtype,
-        "adapter_digest": _adapter_digest(checkpoint),
+        "adapter_digest": adapter_digest(checkpoint),
         "temperature": texts.temperature,
         "labels": list(texts.labels),
         "template": texts.template,
@@ -205,7 +206,8 @@ def encoder_for(
     )
 
 
-def _adapter_digest(checkpoint: Checkpoint | None) -> str | None:
+def adapter_digest(checkpoint: Checkpoint | None) -> str | None:
+    """Tells adapters apart by settings and weights."""
     if checkpoint is None:
         return None
     digest = hashlib.sha256(json.dumps(asdict(checkpoint.config.adapter), sort_keys=True).encode())

@@ -20,7 +20,7 @@ from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster
 from alt_ray.engine.job import ClipJob, Summary, on_a_worker, results_of
-from alt_ray.engine.label import notes_of
+from alt_ray.engine.label import made_of_adapter, notes_of
 from alt_ray.engine.progress import announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
@@ -82,6 +82,11 @@ def relabel(options: RelabelOptions) -> Summary:
             output_options=options.output,
             inputs=inputs,
             folder=folder,
+            tracking=options.tracking,
+            made_of={
+                "features": (store.uri, store.digest, store.run_reference()),
+                **made_of_adapter(adapter, prepared),
+            },
             settings=settings,
             stream=stream,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),

@@ -76,6 +76,7 @@ def prepare_relabel(request: ModelRequest, store: StoreRecord) -> PreparedModel:
         resize_mode=cast(ResizeMode, record.preprocess["resize_mode"]),
         interpolation=cast(Interpolation, record.preprocess["interpolation"]),
         identity=identity_of(record, store.dtype, checkpoint, texts, request),
+        trained_by=checkpoint.config.training.get("tracking") if checkpoint is not None else None,
     )
 
 

@@ -48,6 +48,7 @@ class PreparedModel:
     resize_mode: ResizeMode
     interpolation: Interpolation
     identity: dict[str, Any]  # what results depend on, as JSON: two runs with the same one may share a folder
+    trained_by: dict[str, Any] | None = None  # the tracked run that the adapter came from, if it says so
 
     @property
     def model_digest(self) -> str:

@@ -37,8 +37,14 @@ from alt_ray.training.place import Place
 from alt_ray.training.texts import Texts, embed_texts
 from alt_ray.video.uris import canonical_uri, local_path
 
+Draw = Callable[[Path, np.ndarray, Sequence[str]], None]  # a confusion matrix [C, C] and its labels, into a file
 
-def train(options: TrainJobOptions) -> TrainingReport:
+
+def no_picture(file: Path, confusion_CC: np.ndarray, labels: Sequence[str]) -> None:
+    """Draw nothing."""
+
+
+def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingReport:
     """Train and test by the protocol, and return the results, which also stand in metrics.json.
 
     Raises UsageError (nothing was begun) or JobError (what was trained is kept; the same call goes on from there).
@@ -82,14 +88,15 @@ def train(options: TrainJobOptions) -> TrainingReport:
                     kept = {key: value for key, value in entry.items() if isinstance(value, int | float)}
                     child.metrics(kept, step=int(entry["epoch"]))
 
-            results = _run(options, store, tasks, corpus, folder.path, hear)
+            origin = {"features": store.uri, "features_digest": store.digest, "tracking": run.reference()}
+            results = _run(options, store, tasks, corpus, folder.path, hear, origin)
             for child in children.values():
                 child.finish()
             asked = [label for task in tasks for names in task.test_labels.values() for label in names]
             in_corpus = disclosure(sorted(set(asked)), entity_names(corpus))
             report = summary_of(results, store.record, options.model.method, in_corpus, time.time() - begun_s)
             file = folder.write("metrics.json", report.as_json())
-            draw_confusions(folder.path, tasks)
+            draw_confusions(folder.path, tasks, draw)
             run.metrics(report.flat())
             run.artifact(file)
             for picture in sorted(folder.path.glob("*.png")):
@@ -167,6 +174,7 @@ def _run(
     corpus: Corpus,
     out: Path,
     hear: Callable[[dict[str, Any]], None],
+    origin: dict[str, Any],
 ) -> list[dict[str, Any]]:
     names = sorted(
         {label for task in tasks for labels in (task.labels, *task.test_labels.values()) for label in labels}
@@ -177,7 +185,7 @@ def _run(
         return embed_texts(record, names, model.template, corpus, pretrained=pretrained)
 
     def job(embedded: Texts, threads: int) -> TrainingJob:
-        return TrainingJob(store.uri, tuple(tasks), embedded, model, options.learning, str(out), threads)
+        return TrainingJob(store.uri, tuple(tasks), embedded, model, options.learning, str(out), threads, origin)
 
     if not options.uses_ray:
         return run_tasks(job(texts(), os.cpu_count() or 1), Place(say=hear))
@@ -202,10 +210,8 @@ def entity_names(corpus: Corpus) -> tuple[str, ...]:
     return tuple(name for entity in corpus.entities for name in (entity.name, *entity.aliases))
 
 
-def draw_confusions(out: Path, tasks: Sequence[Task]) -> None:
+def draw_confusions(out: Path, tasks: Sequence[Task], draw: Draw) -> None:
     """Draw the confusion matrices, summed over the tasks that ask for the same labels."""
-    from alt_ray.report.confusion import write_confusion
-
     sums: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for task in tasks:
         folder = out if len(tasks) == 1 else out / task.name
@@ -220,4 +226,4 @@ def draw_confusions(out: Path, tasks: Sequence[Task]) -> None:
             elif known[0] == labels:
                 sums[name] = labels, known[1] + matrix
     for name, (labels, matrix) in sums.items():
-        write_confusion(out / f"confusion-{name}.png", matrix, labels)
+        draw(out / f"confusion-{name}.png", matrix, labels)

@@ -15,10 +15,10 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import alt_ray
+from alt_ray.config import TrackingOptions
 from alt_ray.tracking.address import NOWHERE, hold_settings, resolved_experiment, resolved_uri, sqlite_file
 from alt_ray.tracking.run import RunHandle, Tracker, begin_op
 from alt_ray.tracking.sender import Sender
@@ -36,18 +36,6 @@ __all__ = [
     "replay",
     "tracked",
 ]
-
-
-@dataclass(frozen=True)
-class TrackingOptions:
-    """Where the MLflow run of this command is kept."""
-
-    tracking_uri: str | None = None
-    """Where MLflow keeps runs; none: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db here. The word none tracks nothing."""
-    experiment: str | None = None
-    """MLflow experiment; none: MLFLOW_EXPERIMENT_NAME, or alt_ray."""
-    run_name: str | None = None
-    """Name of the MLflow run; none: that of the command."""
 
 
 def tracked(

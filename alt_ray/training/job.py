@@ -1,6 +1,6 @@
 """All tasks of a training on one worker, one after the other. What workers are handed is one value. Knows nothing of Ray."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class TrainingJob:
     learning: LearningOptions
     out: str
     num_threads: int = 1
+    origin: dict[str, Any] = field(default_factory=dict)  # what checkpoints say of where they come from
 
     def folder_of(self, task: Task) -> Path:
         return Path(self.out) if len(self.tasks) == 1 else Path(self.out) / task.name
@@ -37,7 +38,7 @@ def run_tasks(job: TrainingJob, place: Place) -> list[dict[str, Any]]:
         for task in job.tasks:
             folder = job.folder_of(task)
             folder.mkdir(parents=True, exist_ok=True)
-            run = TaskRun(task, store, job.texts, job.model, job.learning, folder, place, clip_rows)
+            run = TaskRun(task, store, job.texts, job.model, job.learning, folder, place, clip_rows, job.origin)
             result = run.run()
             if result is not None:
                 place.say({"finished": task.name, "tests": result["tests"]})

@@ -9,7 +9,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class TaskRun:
     folder: Path
     place: Place
     clip_rows: np.ndarray  # [clips] view 0 of each clip in store.rows
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any] | None:
         """Train (going on from where an earlier run stopped), test, write the folder; return its metrics on rank 0, else None."""
@@ -171,7 +172,7 @@ class TaskRun:
 
     def _write(self, classifier: nn.Module, tests: dict[str, Metrics], result: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        training = {"protocol": self.task.description, "seed": self.task.seed, **asdict(self.learning)}
+        training = {"protocol": self.task.description, "seed": self.task.seed, **asdict(self.learning), **self.origin}
         checkpoint = checkpoint_of(classifier, self.store.record, self.texts, training)
         if checkpoint is not None:
             save_checkpoint(self.folder / BEST, checkpoint)

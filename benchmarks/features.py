@@ -1,0 +1,279 @@
+"""What stored features save, and what using them costs; prints the tables of docs/training.md.
+
+python benchmarks/features.py training VIDEOS    samples/s from features against decode + encode + step; data wait
+python benchmarks/features.py relabel VIDEOS     label against relabel, the same clips in one run
+python benchmarks/features.py ddp                one worker against two
+python benchmarks/features.py memory             memory of a training worker, and of relabel's driver, for stores of several sizes
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alt_ray.config import ClusterOptions, EncoderOptions, LabelOptions, OutputOptions, TrackingOptions
+from alt_ray.config_features import EncodeOptions, RelabelOptions
+from alt_ray.config_train import LearningOptions, ModelOptions, TrainJobOptions
+from alt_ray.features.layout import StoreRecord
+from alt_ray.features.writer import write_part
+
+QUIET, UNTRACKED = OutputOptions(quiet=True), TrackingOptions(tracking_uri="none")
+VIT = EncoderOptions(encoder="ViT-B-16", pretrained="none", merge_r=8)
+LABELS = "walking,running,waving,playing guitar"
+
+
+def synthetic(folder: Path, num_clips: int, record: StoreRecord, part_clips: int = 64) -> str:
+    """A store of random regions, written as `encode` writes it."""
+    (folder / "regions").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    T, R, D, N = record.num_frames, record.num_regions, record.dim, record.num_patches
+    names = LABELS.split(",")
+    for start in range(0, num_clips, part_clips):
+        count = min(part_clips, num_clips - start)
+        index = np.arange(start, start + count)
+        batch: dict[str, Any] = {name: np.full(count, np.nan) for name in ("start_s", "end_s")}
+        batch |= {
+            "video_id": np.array([f"id{i:09d}" for i in index]),
+            "uri": np.array([f"/archive/folder/video_{i:09d}.mp4" for i in index]),
+            "label": np.array([names[i % 4] for i in index]),
+            "split": np.array(["train"] * count),
+            "group": np.array([None] * count),
+            "regions": rng.normal(size=(count, 1, T, R, D)).astype(np.float16),
+            "sizes": np.ones((count, 1, T, R)),
+            "region_of_patch": np.ones((count, 1, T, N)),
+            "pooled": rng.normal(size=(count, 1, T, D)).astype(np.float16),
+            "duration_s": np.ones(count),
+            "fps": np.full(count, 25.0),
+            "width": np.full(count, 320),
+            "height": np.full(count, 240),
+            "codec": np.array(["h264"] * count),
+            "frames_damaged": np.zeros(count, int),
+        }
+        write_part(str(folder / "regions"), f"part-{start:09d}.parquet", batch, record)
+    return str(folder)
+
+
+def pocket_record(num_frames: int = 8) -> StoreRecord:
+    from alt_ray.models.checkpoint import load_checkpoint
+
+    encoder = asdict(load_checkpoint("pocket").config.encoder)
+    encoder = {name: list(value) if isinstance(value, tuple) else value for name, value in encoder.items()}
+    sampling = {"frames": num_frames, "views": 1, "train_views": 0}
+    return StoreRecord(encoder, "float32", sampling, num_regions=49, num_patches=64)
+
+
+def training(videos: str, limit: int) -> None:
+    """Both feed the same step, on this process's threads; what is measured is samples/s of each part and of the whole."""
+    import torch
+
+    from alt_ray.features.loader import BatchLoader
+    from alt_ray.features.store import FeatureStore
+    from alt_ray.models.encoder import load_encoder
+    from alt_ray.models.training import RegionBatch, RegionClassifier, Trainer, TrainOptions
+    from alt_ray.training.methods import build_classifier
+    from alt_ray.training.texts import Texts
+    from alt_ray.video.isolation import DecoderProcess
+    from alt_ray.video.manifest import read_source
+    from alt_ray.video.sampling import ClipSpec
+
+    uris = read_source(videos, limit=limit).table["uri"].to_pylist()
+    print(
+        "| encoder, what trains | decode | encode | step | end to end | from features | ratio | data wait | FLOP limit |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, options in (("pocket", {"encoder": "pocket"}), ("ViT-B-16, r = 8", {"encoder": "ViT-B-16"})):
+        encoder = load_encoder(options["encoder"], None, merge_r=4 if name == "pocket" else 8)
+        record = record_of(encoder)
+        dim = record.dim
+        rng = np.random.default_rng(0)
+        texts = Texts(
+            labels=tuple(LABELS.split(",")),
+            labels_CD=_unit(rng.normal(size=(4, dim))),
+            template="photo",
+            entity_names=tuple(f"entity {i}" for i in range(500)),
+            entity_categories=("object",) * 500,
+            entities_KD=_unit(rng.normal(size=(500, dim))),
+            corpus_digest="benchmark",
+        )
+        spec = ClipSpec(image_size=encoder.image_size)
+        with tempfile.TemporaryDirectory() as folder, DecoderProcess(spec) as decoder:
+            begun = time.perf_counter()
+            clips = [decoder.decode(uri)[0][0].copy() for uri in uris]
+            decode_s = (time.perf_counter() - begun) / len(uris)
+            begun = time.perf_counter()
+            with torch.inference_mode():
+                for clip in clips:
+                    encoder.encode_frames(encoder.normalise(torch.from_numpy(clip)))
+            encode_s = (time.perf_counter() - begun) / len(uris)
+            store = FeatureStore(synthetic(Path(folder) / "store", 64, record))
+            for method, model in (("ALT", ModelOptions()), ("linear probe", ModelOptions(method="linear-probe"))):
+                classifier = build_classifier(model, record, texts, texts.labels, 0)
+                rows = store.clips()["first_row"].to_numpy()
+                loader = BatchLoader(store, rows, np.arange(64) % 4, batch_clips=16)
+                trainer = Trainer(classifier, TrainOptions(epochs=3, warmup_epochs=0), loader.steps_per_epoch)
+                batch: RegionBatch = next(iter(loader.epoch(0)))
+                trainer.run_epoch(0, [batch] * loader.steps_per_epoch)
+                begun = time.perf_counter()
+                trainer.run_epoch(1, [batch] * loader.steps_per_epoch)
+                step_s = (time.perf_counter() - begun) / 64
+                waited = loader.wait_s
+                begun = time.perf_counter()
+                trainer.run_epoch(2, loader.epoch(1))
+                features_s = (time.perf_counter() - begun) / 64
+                wait = (loader.wait_s - waited) / (64 * features_s)
+                whole_s = decode_s + encode_s + step_s
+                limit_text = _flop_limit(encoder, classifier) if isinstance(classifier, RegionClassifier) else "-"
+                print(
+                    f"| {name}, {method} | {1 / decode_s:.1f} | {1 / encode_s:.1f} | {1 / step_s:.1f} | {1 / whole_s:.2f} "
+                    f"| {1 / features_s:.1f} | {whole_s / features_s:.1f} | {wait:.3f} | {limit_text} |",
+                    flush=True,
+                )
+
+
+def _flop_limit(encoder: Any, classifier: Any) -> str:
+    from alt_ray.models.cost import cost
+
+    report = cost(encoder.model_config, encoder.merge_schedule, adapter=classifier.model.adapter.config)
+    adapter, frames = report.gflops_adapter, 8 * report.gflops_per_frame
+    return f"{(frames + 3 * adapter) / (3 * adapter):.1f}"
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def record_of(encoder: Any) -> StoreRecord:
+    from alt_ray.models.checkpoint import EncoderRecord
+
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(EncoderRecord.of(encoder)).items()}
+    regions = 1 + encoder.num_patches - sum(encoder.merge_schedule)
+    return StoreRecord(plain, "float32", {"frames": 8, "views": 1, "train_views": 0}, regions, encoder.num_patches)
+
+
+def relabelling(videos: str, limit: int) -> None:
+    from alt_ray.engine.cluster import cluster
+    from alt_ray.engine.encode import encode
+    from alt_ray.engine.label import label
+    from alt_ray.engine.relabel import relabel
+
+    print("| encoder | clips | label, videos/s | relabel, videos/s | ratio |\n|---|---|---|---|---|")
+    with cluster("local"):
+        for name, encoder in (("pocket", EncoderOptions(encoder="pocket")), ("ViT-B-16, r = 8", VIT)):
+            with tempfile.TemporaryDirectory() as folder:
+                inputs = replace(LabelOptions(source="x", out="x", adapter="pocket").inputs, limit=limit)
+                common: dict[str, Any] = {"encoder": encoder, "inputs": inputs, "output": QUIET, "tracking": UNTRACKED}
+                encode(EncodeOptions(source=videos, out=f"{folder}/features", **common))
+                begun = time.perf_counter()
+                label(LabelOptions(source=videos, out=f"{folder}/labels", labels=LABELS, **common))
+                label_s = time.perf_counter() - begun
+                begun = time.perf_counter()
+                relabel(
+                    RelabelOptions(
+                        source=f"{folder}/features",
+                        out=f"{folder}/again",
+                        labels=LABELS,
+                        adapter="none",
+                        pretrained="none",
+                        output=QUIET,
+                        tracking=UNTRACKED,
+                    )
+                )
+                again_s = time.perf_counter() - begun
+                rates = [
+                    json.loads(Path(f"{folder}/{out}/run.json").read_text())["summary"] for out in ("labels", "again")
+                ]
+                done = rates[0]["labelled"]
+                print(
+                    f"| {name} | {done} | {rates[0]['videos_per_s']:.1f} (whole job {done / label_s:.1f}) "
+                    f"| {rates[1]['videos_per_s']:.1f} (whole job {done / again_s:.1f}) "
+                    f"| {rates[1]['videos_per_s'] / rates[0]['videos_per_s']:.1f} (whole job {label_s / again_s:.1f}) |",
+                    flush=True,
+                )
+
+
+def ddp(num_clips: int) -> None:
+    from alt_ray.engine.cluster import cluster
+    from alt_ray.engine.train import train
+
+    with tempfile.TemporaryDirectory() as folder, cluster("local"):
+        store = synthetic(Path(folder) / "store", num_clips, pocket_record())
+        rates = {}
+        for workers in (1, 2):
+            out = f"{folder}/run{workers}"
+            train(
+                TrainJobOptions(
+                    source=store,
+                    out=out,
+                    labels=LABELS,
+                    trainer="ray",
+                    workers=workers,
+                    cpus_per_worker=0.9,
+                    model=ModelOptions(),
+                    learning=LearningOptions(epochs=3, batch=64),
+                    cluster=ClusterOptions(),
+                    tracking=UNTRACKED,
+                    output=QUIET,
+                )
+            )
+            history = json.loads(Path(out, "metrics.json").read_text())["tasks"][0]["history"]
+            rates[workers] = max(entry["clips_per_s"] for entry in history[1:])
+            waits = [entry["data_wait_share"] for entry in history]
+            print(
+                f"{workers} workers: {rates[workers]:.1f} samples/s, data wait {max(waits):.3f} of the time", flush=True
+            )
+        print(f"ratio {rates[2] / rates[1]:.2f}")
+
+
+MEMORY = """
+import resource, sys, numpy as np
+from alt_ray.features.loader import BatchLoader
+from alt_ray.features.store import FeatureStore
+store = FeatureStore(sys.argv[1])
+opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = store.clips()["first_row"].to_numpy()
+loader = BatchLoader(store, rows, np.zeros(len(rows), np.int64), batch_clips=64)
+for i, batch in enumerate(loader.epoch(0)):
+    if i == 100: break
+print(opened // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def memory(sizes: list[int]) -> None:
+    """Peak memory of a process that opens a store and reads up to 100 batches; regions are small, to fit the disk."""
+    record = replace(pocket_record(num_frames=1), num_regions=2)
+    print("| rows | open, s | opened, MiB | reading, MiB |\n|---|---|---|---|")
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            store = synthetic(Path(folder) / "store", size, record, part_clips=256)
+            begun = time.perf_counter()
+            done = subprocess.run([sys.executable, "-c", MEMORY, store], check=True, capture_output=True, text=True)
+            opened, read = done.stdout.split()
+            print(f"| {size} | {time.perf_counter() - begun:.1f} | {opened} | {read} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("part", choices=("training", "relabel", "ddp", "memory"))
+    parser.add_argument("videos", nargs="?")
+    parser.add_argument("--limit", type=int, default=16)
+    parser.add_argument("--clips", type=int, default=640)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    given = parser.parse_args()
+    parts = {
+        "training": lambda: training(given.videos, given.limit),
+        "relabel": lambda: relabelling(given.videos, given.limit),
+        "ddp": lambda: ddp(given.clips),
+        "memory": lambda: memory(given.sizes),
+    }
+    parts[given.part]()
+
+
+if __name__ == "__main__":
+    main()
