@@ -1,4 +1,4 @@
-"""The command `alt-ray`: finds the subcommand, makes its options of flags, YAML and recipes, turns errors into exit statuses.
+"""The command `alt-ray`: finds the subcommand, runs it, turns errors into exit statuses.
 
 Everything heavy is imported inside the command that needs it, so that --help takes a fraction of a second. Knows nothing of how
 a job works.
@@ -6,35 +6,30 @@ a job works.
 
 import dataclasses
 import json
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar
-
-import tyro
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from alt_ray import __version__, bundled
+from alt_ray.arguments import arguments_of, parse, parsed, with_config
 from alt_ray.config import CostOptions, DemoOptions, DoctorOptions, LabelOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
 from alt_ray.config_train import EvaluateOptions, TrainJobOptions
 from alt_ray.errors import AltRayError, UsageError
-from alt_ray.yamlfile import flags_of_yaml
 
 OK, FAILED, WRONG_USAGE = 0, 1, 2
-_Options = TypeVar("_Options")
 
 DEFAULT_TAKEN = (
     f"recipe {bundled.DEFAULT_RECIPE}, the default since no {{}} was named: a tiny model of a drawn world; "
     "real videos need a real encoder"
 )
 
-# Flags stand flat (--merge-r, not --encoder.merge-r), switches have no --no- twin, and SOURCE needs no name.
-_STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes)
-
 
 def _label(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = _arguments(LabelOptions, argv)
-    options = _parsed(LabelOptions, arguments, program)
+    arguments, is_default = arguments_of(LabelOptions, argv)
+    options = parsed(LabelOptions, arguments, program)
     from alt_ray.engine.label import label
 
     say = _speaker(options.output.quiet)
@@ -48,8 +43,8 @@ def _label(argv: Sequence[str], program: str) -> int:
 
 
 def _encode(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = _arguments(EncodeOptions, argv)
-    options = _parsed(EncodeOptions, arguments, program)
+    arguments, is_default = arguments_of(EncodeOptions, argv)
+    options = parsed(EncodeOptions, arguments, program)
     from alt_ray.engine.encode import encode
 
     say = _speaker(options.output.quiet)
@@ -77,10 +72,10 @@ def _relabel(argv: Sequence[str], program: str) -> int:
 
 
 def _train(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = _arguments(
+    arguments, is_default = arguments_of(
         TrainJobOptions, argv, has_default=_may_be_pocket(TrainJobOptions, argv, program)
     )
-    options = _parsed(TrainJobOptions, arguments, program)
+    options = parsed(TrainJobOptions, arguments, program)
     from alt_ray.train_commands import train
 
     say = _speaker(options.output.quiet)
@@ -111,7 +106,7 @@ def _track(argv: Sequence[str], program: str) -> int:
 
 def _may_be_pocket(kind: type[Any], argv: Sequence[str], program: str) -> bool:
     """Whether the pocket recipe may be the default for a source: not for features of another encoder."""
-    source = _parsed(kind, _with_config(kind, list(argv)), program).source
+    source = parsed(kind, with_config(kind, list(argv)), program).source
     from alt_ray.features.store import encoder_of_store
 
     encoder = encoder_of_store(source)
@@ -233,76 +228,12 @@ def run_command(name: str, argv: Sequence[str], program: str) -> NoReturn:
     except AltRayError as exc:
         print(f"error: {exc}", file=sys.stderr)
         sys.exit(FAILED)
+    except BrokenPipeError:  # whoever read the output had enough of it, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(FAILED)
-
-
-def parse(kind: type[_Options], argv: Sequence[str], program: str) -> _Options:
-    """Make the options `kind` from flags; those of a recipe count as flags that come first, then those of --config FILE."""
-    return _parsed(kind, _arguments(kind, argv)[0], program)
-
-
-def _parsed(kind: type[_Options], arguments: Sequence[str], program: str) -> _Options:
-    return tyro.cli(kind, args=arguments, prog=program, config=_STYLE)
-
-
-def _arguments(kind: type[Any], argv: Sequence[str], *, has_default: bool = True) -> tuple[list[str], bool]:
-    """Return all flags, of which the last of a name counts, and whether the recipe among them is there by default."""
-    given = _with_config(kind, list(argv))
-    if not any(field.name == "recipe" for field in dataclasses.fields(kind)):
-        return given, False
-    named = _named(given)
-    is_default = has_default and not {"recipe", "encoder", "adapter"} & set(named)
-    recipe = bundled.DEFAULT_RECIPE if is_default else named.get("recipe")
-    if recipe is None:
-        return given, False
-    if is_default and "pretrained" in named:
-        raise UsageError("--pretrained names weights; name the --encoder that they are for as well")
-    settings = flags_of_yaml(str(bundled.recipe_file(recipe)), kind, _with_settings)
-    _refuse_two_models(recipe, _named(settings), named)
-    if "merge_r" in _named(settings) and "merge_ratio" in named:
-        settings += ["--merge-r", "None"]  # two names of one thing: the recipe's gives way, too
-    return [*settings, "--recipe", recipe, *given], is_default
-
-
-def _refuse_two_models(recipe: str, settings: Mapping[str, str | None], named: Mapping[str, str | None]) -> None:
-    """An adapter has an encoder of its own: what a recipe says of one must not mix with what was named of the other."""
-    if "adapter" in settings and "encoder" in named and "adapter" not in named:
-        raise UsageError(
-            f"the recipe {recipe} brings the adapter {settings['adapter']}, which has an encoder of its own; leave out "
-            f"--recipe to label with --encoder {named['encoder']}, zero-shot, or leave out --encoder"
-        )
-    if "encoder" in settings and "adapter" in named:
-        raise UsageError(
-            f"the recipe {recipe} brings the encoder {settings['encoder']}, and --adapter {named['adapter']} has one of its "
-            "own; leave out --recipe or --adapter"
-        )
-
-
-def _named(flags: Sequence[str]) -> dict[str, str | None]:
-    """The options named by flags, by their names without dashes; the last value counts."""
-    named: dict[str, str | None] = {}
-    for flag, following in zip(flags, [*flags[1:], None], strict=True):
-        if flag.startswith("--"):
-            name, is_joined, value = flag[2:].partition("=")
-            named[name.replace("-", "_")] = value if is_joined else following
-    return named
-
-
-def _with_config(kind: type[Any], argv: list[str]) -> list[str]:
-    for index, argument in enumerate(argv):
-        name, is_joined, file = argument.partition("=")
-        if name == "--config":
-            if not is_joined and index + 1 == len(argv):
-                raise UsageError("--config needs a YAML file")
-            return [*flags_of_yaml(file if is_joined else argv[index + 1], kind, _with_settings), *argv]
-    return argv
-
-
-def _with_settings() -> tuple[type[Any], ...]:
-    """The options that one YAML file may hold together."""
-    return (LabelOptions, EncodeOptions, RelabelOptions, TrainJobOptions, EvaluateOptions)
 
 
 def _speaker(quiet: bool) -> Callable[[str], None]:

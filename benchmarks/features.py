@@ -21,6 +21,7 @@ import numpy as np
 from alt_ray.config import ClusterOptions, EncoderOptions, LabelOptions, OutputOptions, TrackingOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
 from alt_ray.config_train import LearningOptions, ModelOptions, TrainJobOptions
+from alt_ray.features import writer
 from alt_ray.features.layout import StoreRecord
 from alt_ray.features.writer import write_part
 
@@ -248,14 +249,33 @@ print(opened // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 def memory(sizes: list[int]) -> None:
     """Peak memory of a process that opens a store and reads up to 100 batches; regions are small, to fit the disk."""
     record = replace(pocket_record(num_frames=1), num_regions=2)
-    print("| rows | open, s | opened, MiB | reading, MiB |\n|---|---|---|---|")
+    writer.MIN_GROUP_BYTES = 1  # a row group for each row, as rows of real size have
+    print(
+        "| rows | open and read 100 batches, s | opened, MiB | reading, MiB | relabel's driver, MiB | relabel, rows/s |"
+    )
+    print("|---|---|---|---|---|---|")
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             store = synthetic(Path(folder) / "store", size, record, part_clips=256)
             begun = time.perf_counter()
             done = subprocess.run([sys.executable, "-c", MEMORY, store], check=True, capture_output=True, text=True)
             opened, read = done.stdout.split()
-            print(f"| {size} | {time.perf_counter() - begun:.1f} | {opened} | {read} |", flush=True)
+            took_s = time.perf_counter() - begun
+            command = [
+                sys.executable,
+                "-m",
+                "alt_ray.cli",
+                "relabel",
+                store,
+                "--out",
+                f"{folder}/out",
+                "--adapter",
+                "none",
+            ]
+            subprocess.run([*command, "--labels", LABELS, "--quiet", "--tracking-uri", "none"], check=True)
+            run = json.loads(Path(folder, "out", "run.json").read_text())
+            rate = run["summary"]["videos_per_s"]
+            print(f"| {size} | {took_s:.1f} | {opened} | {read} | {run['driver_peak_mib']} | {rate:.0f} |", flush=True)
 
 
 def main() -> None:

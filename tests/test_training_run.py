@@ -60,7 +60,7 @@ def test_a_training_learns_and_leaves_a_checkpoint_that_says_what_it_is(store: s
     config = load_checkpoint(tmp_path / "best").config
     assert config.labels == LABELS
     assert config.training["protocol"] == result["protocol"]
-    assert json.loads((tmp_path / "metrics.json").read_text())["tests"] == result["tests"]
+    assert json.loads((tmp_path / "task.json").read_text())["tests"] == result["tests"]
 
 
 def test_the_same_seed_gives_the_same_and_another_seed_another(store: str, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_two_workers_end_where_one_does(store: str, tmp_path: Path) -> None:
     both = job_for(store, tmp_path / "two", model=learned)
     mp.spawn(_worker, args=(2, both, str(tmp_path / "rendezvous")), nprocs=2)
     assert_same(tmp_path / "one", tmp_path / "two", tolerance=2e-3)
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    one, two = (json.loads((tmp_path / name / "task.json").read_text()) for name in ("one", "two"))
     np.testing.assert_allclose(
         [entry["loss"] for entry in one["history"]], [entry["loss"] for entry in two["history"]], rtol=1e-3
     )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,10 @@ from alt_ray.evaluation.names import disclosure
 from alt_ray.evaluation.protocols import training_tasks
 from alt_ray.evaluation.task import Task
 from alt_ray.features.store import REGIONS, FeatureStore
-from alt_ray.tracking import tracked
+from alt_ray.tracking import Tracker, tracked
 from alt_ray.training.job import TrainingJob, run_tasks
 from alt_ray.training.place import Place
+from alt_ray.training.run import BEST
 from alt_ray.training.texts import Texts, embed_texts
 from alt_ray.video.uris import canonical_uri, local_path
 
@@ -71,44 +73,60 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
         folder.write_run({**record, "status": "running"})
         with tracked(options.tracking, "train", spool_folder=folder.path) as run:
             run.params(asdict(options))
-            run.tags(
-                {"versions": versions(), "weights_digest": settings["weights_digest"], "corpus_digest": corpus.digest}
-            )
+            digests = {"weights_digest": settings["weights_digest"], "corpus_digest": corpus.digest}
+            run.tags({"versions": versions(), **digests})
             run.lineage("features", store.uri, store.digest, store.run_reference())
             run.dataset("features", store.uri, store.digest, context="training", rows=store.rows.num_rows)
-            children: dict[str, Any] = {}
-
-            def hear(entry: dict[str, Any]) -> None:
-                say_entry(entry, num_tasks=len(tasks), quiet=quiet)
-                name = entry.get("task")
-                if name is not None:
-                    child = run if len(tasks) == 1 else children.setdefault(name, None) or run.child(name)
-                    if len(tasks) > 1:
-                        children[name] = child
-                    kept = {key: value for key, value in entry.items() if isinstance(value, int | float)}
-                    child.metrics(kept, step=int(entry["epoch"]))
-
             origin = {"features": store.uri, "features_digest": store.digest, "tracking": run.reference()}
-            results = _run(options, store, tasks, corpus, folder.path, hear, origin)
-            for child in children.values():
-                child.finish()
-            asked = [label for task in tasks for names in task.test_labels.values() for label in names]
-            in_corpus = disclosure(sorted(set(asked)), entity_names(corpus))
+            with _Listener(run, len(tasks), quiet) as listener:
+                results = _run(options, store, tasks, corpus, folder.path, listener.hear, origin)
+            asked = {label for task in tasks for names in task.test_labels.values() for label in names}
+            in_corpus = disclosure(sorted(asked), entity_names(corpus))
             report = summary_of(results, store.record, options.model.method, in_corpus, time.time() - begun_s)
-            file = folder.write("metrics.json", report.as_json())
+            folder.write("metrics.json", report.as_json())
             draw_confusions(folder.path, tasks, draw)
-            run.metrics(report.flat())
-            run.artifact(file)
-            for picture in sorted(folder.path.glob("*.png")):
-                run.artifact(picture, "plots")
-            best = folder.path / "best"
-            if best.is_dir():
-                from alt_ray.tracking.pyfunc import log_model
-
-                run.artifact(best, "checkpoint")
-                log_model(run, best)
+            _track(run, folder.path, report)
             folder.write_run({**record, "status": "done", "tracking": run.reference()})
     return report
+
+
+class _Listener:
+    """Says what trainings say, and tracks it: a run for each, within the whole one where there are several. A block's context."""
+
+    def __init__(self, run: Tracker, num_tasks: int, quiet: bool) -> None:
+        self.run, self.num_tasks, self.quiet = run, num_tasks, quiet
+        self._of_task: dict[str, Tracker] = {}
+
+    def hear(self, entry: dict[str, Any]) -> None:
+        say_entry(entry, num_tasks=self.num_tasks, quiet=self.quiet)
+        if "task" not in entry:
+            return
+        if entry["task"] not in self._of_task:
+            self._of_task[entry["task"]] = self.run if self.num_tasks == 1 else self.run.child(entry["task"])
+        numbers = {name: value for name, value in entry.items() if isinstance(value, int | float)}
+        self._of_task[entry["task"]].metrics(numbers, step=int(entry["epoch"]))
+
+    def __enter__(self) -> "_Listener":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for tracker in self._of_task.values():
+            if tracker is not self.run:
+                tracker.finish("FAILED" if kind else "FINISHED")
+
+
+def _track(run: Tracker, out: Path, report: TrainingReport) -> None:
+    run.metrics(report.flat())
+    run.artifact(out / "metrics.json")
+    for picture in sorted(out.glob("*.png")):
+        run.artifact(picture, "plots")
+    if (out / BEST).is_dir():
+        from alt_ray.tracking.pyfunc import log_model
+
+        run.artifact(out / BEST, "checkpoint")
+        log_model(run, out / BEST)
 
 
 def is_store(source: str) -> bool:

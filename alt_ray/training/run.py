@@ -30,7 +30,7 @@ from alt_ray.training.states import Progress, load_epoch, load_newest, save_stat
 from alt_ray.training.testing import scores_of
 from alt_ray.training.texts import Texts
 
-METRICS_FILE, BEST = "metrics.json", "best"
+RESULT_FILE, BEST = "task.json", "best"
 
 
 @dataclass
@@ -49,7 +49,7 @@ class TaskRun:
 
     def run(self) -> dict[str, Any] | None:
         """Train (going on from where an earlier run stopped), test, write the folder; return its metrics on rank 0, else None."""
-        finished = self.folder / METRICS_FILE
+        finished = self.folder / RESULT_FILE
         if finished.exists():
             return json.loads(finished.read_text()) if self.place.rank == 0 else None
         classifier = build_classifier(self.model, self.store.record, self.texts, self.task.labels, self.task.seed)
@@ -179,9 +179,9 @@ class TaskRun:
         for name, metrics in tests.items():
             np.savetxt(self.folder / f"confusion-{name}.csv", metrics.confusion, fmt="%d", delimiter=",")
             (self.folder / f"classes-{name}.txt").write_text(per_class_table(metrics) + "\n", encoding="utf-8")
-        temporary = self.folder / f".{METRICS_FILE}"
+        temporary = self.folder / f".{RESULT_FILE}"
         temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
-        temporary.replace(self.folder / METRICS_FILE)
+        temporary.replace(self.folder / RESULT_FILE)
 
 
 def _average(classifier: nn.Module, initial: dict[str, Tensor], share: float) -> None:
