@@ -44,7 +44,7 @@ def save_state(
     """Write the state after `progress.epoch` and drop what is not needed any more. Raises JobError where the disk refuses."""
     own = folder / FOLDER
     final = own / _name(progress.epoch)
-    tensors = {f"model.{name}": p.detach() for name, p in classifier.named_parameters() if p.requires_grad}
+    tensors = {f"model.{name}": tensor.detach() for name, tensor in classifier.state_dict().items()}
     plain: dict[str, Any] = {}
     for index, optimizer in enumerate(optimizers):
         for number, state in optimizer.state_dict()["state"].items():
@@ -112,10 +112,7 @@ def load_epoch(folder: Path, epoch: int, classifier: nn.Module) -> None:
 
 
 def load_weights(classifier: nn.Module, tensors: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in classifier.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(tensors[f"model.{name}"])
+    classifier.load_state_dict({name: tensors[f"model.{name}"] for name in classifier.state_dict()})
 
 
 def _load_optimizers(
