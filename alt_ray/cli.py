@@ -62,7 +62,13 @@ def _relabel(argv: Sequence[str], program: str) -> int:
     from alt_ray.engine.relabel import relabel
 
     say = _speaker(options.output.quiet)
-    say(f"alt-ray relabel: {options.adapter or 'no adapter: frozen CLIP, zero-shot'}")
+    adapter = options.adapter
+    if adapter is None:
+        from alt_ray.features.store import encoder_of_store
+
+        is_pocket = encoder_of_store(options.source) == bundled.POCKET
+        adapter = "the adapter pocket, since the features are of its encoder" if is_pocket else "none"
+    say(f"alt-ray relabel: {'no adapter: frozen CLIP, zero-shot' if adapter == 'none' else adapter}")
     summary = relabel(options)
     say(
         f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "

@@ -233,16 +233,17 @@ def ddp(num_clips: int) -> None:
 
 
 MEMORY = """
-import resource, sys, numpy as np
+import sys, numpy as np
+from alt_ray.engine.cluster import peak_memory_mib
 from alt_ray.features.loader import BatchLoader
 from alt_ray.features.store import FeatureStore
 store = FeatureStore(sys.argv[1])
-opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+opened = peak_memory_mib()
 rows = store.clips()["first_row"].to_numpy()
 loader = BatchLoader(store, rows, np.zeros(len(rows), np.int64), batch_clips=64)
 for i, batch in enumerate(loader.epoch(0)):
     if i == 100: break
-print(opened // 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(opened, peak_memory_mib())
 """
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from alt_ray.errors import FeatureError
 from alt_ray.features.loader import BatchLoader, Share
-from alt_ray.features.store import FeatureStore
+from alt_ray.features.store import WINDOW_PARTS, FeatureStore
 from tests.stores import pocket_record, write_store
 
 
@@ -60,6 +60,19 @@ def test_epochs_and_seeds_differ_and_repeat(store: FeatureStore) -> None:
     assert (loader(store).order(0) == loader(store).order(0)).all()
     assert (loader(store).order(0) != loader(store).order(1)).any()
     assert (loader(store).order(0) != loader(store, seed=1).order(0)).any()
+
+
+def test_a_large_store_is_mixed_a_few_parts_at_a_time(tmp_path: Path) -> None:
+    store = FeatureStore(str(write_store(tmp_path, 200, part_clips=4)))
+    own = loader(store)
+    orders = [own.order(epoch) for epoch in range(2)]
+    windows = []
+    for order in orders:
+        assert sorted(order) == list(range(200))
+        windows.append([set(order[start : start + 4 * WINDOW_PARTS] // 4) for start in range(0, 200, 4 * WINDOW_PARTS)])
+    assert all(len(window) <= WINDOW_PARTS for order in windows for window in order)
+    assert windows[0] != windows[1]
+    assert (np.diff(orders[0][:20]) != 1).any()
 
 
 def test_augmented_views_take_turns_and_tests_never_see_them(tmp_path: Path) -> None:

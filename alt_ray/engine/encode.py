@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray.data
 
@@ -75,7 +76,9 @@ def encode(options: EncodeOptions, *, decode_function: str = DECODE_FUNCTION) ->
         decode = DecodeSettings(spec, time_limit_s=options.sampling.decode_limit_s, function=decode_function)
 
         def stream(clips: pa.Table) -> Iterator[pa.Table]:
-            return results_of(encode_dataset(clips, decode, request, prepared, record, folder.uri, plan))
+            # Sources are often sorted by label, and training mixes the clips of a few parts at a time: parts must be mixed.
+            mixed = clips.take(np.random.default_rng(0).permutation(clips.num_rows))
+            return results_of(encode_dataset(mixed, decode, request, prepared, record, folder.uri, plan))
 
         publishers: list[PartPublisher] = []
 

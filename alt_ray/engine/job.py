@@ -7,7 +7,6 @@ Knows nothing of the command line, nor of what the results are.
 """
 
 import hashlib
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,7 @@ import ray.exceptions
 
 import alt_ray
 from alt_ray.config import InputOptions, OutputOptions, TrackingOptions
-from alt_ray.engine.cluster import versions
+from alt_ray.engine.cluster import peak_memory_mib, versions
 from alt_ray.engine.progress import Progress
 from alt_ray.engine.resources import Resources
 from alt_ray.engine.sinks import RUN_FILE, OutputFolder, Published, refuse_other_settings
@@ -123,8 +122,9 @@ def _shards(clips: pa.Table, plan: Resources) -> list[pa.Table]:
 def digest_of_ids(ids: pa.ChunkedArray) -> str:
     """Tells lists of inputs apart, whatever their order."""
     found = hashlib.sha256()
-    for video_id in sorted(ids.to_pylist()):
-        found.update(video_id.encode())
+    ordered = ids.take(pc.sort_indices(ids))
+    for start in range(0, len(ordered), 4096):  # a list of all of them would be most of the driver's memory
+        found.update("".join(ordered.slice(start, 4096).to_pylist()).encode())
     return "sha256:" + found.hexdigest()
 
 
@@ -248,7 +248,7 @@ class ClipJob:
                 **self.record,
                 "settings": self.settings,
                 "options": asdict(self.options),
-                "driver_peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "driver_peak_mib": peak_memory_mib(),
                 "versions": versions(),
             }
         )

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from alt_ray.errors import FeatureError
-from alt_ray.features.store import FeatureStore
+from alt_ray.features.store import WINDOW_PARTS, FeatureStore
 from alt_ray.models.training import RegionBatch
 
 
@@ -58,17 +58,19 @@ class BatchLoader:
         self.share = share or Share()
         if not len(first_rows):
             raise FeatureError("no clips to read: expected at least one")
-        parts = self.share.world_size * self.share.accumulate
-        if batch_clips < parts:
+        pieces = self.share.world_size * self.share.accumulate
+        if batch_clips < pieces:
             raise FeatureError(
                 f"a batch of {batch_clips} clips can't be shared by {self.share.world_size} workers in {self.share.accumulate} "
-                f"parts each: expected at least {parts}"
+                f"parts each: expected at least {pieces}"
             )
         self.store, self.seed = store, seed
         self.first_rows, self.target = np.asarray(first_rows, np.int64), np.asarray(target, np.int64)
         self.batch_clips = batch_clips
         self.num_threads, self.ahead = num_threads, ahead
         self.wait_s = 0.0
+        parts, self._part = np.unique(store.part_of(self.first_rows), return_inverse=True)
+        self._num_parts = len(parts)
         sampling = store.record.sampling
         num_test, num_train = int(sampling["views"]), int(sampling["train_views"])
         self._views = np.arange(num_test, num_test + num_train) if num_train else np.arange(num_test)
@@ -79,8 +81,14 @@ class BatchLoader:
         return math.ceil(len(self.first_rows) / self.batch_clips)
 
     def order(self, epoch: int) -> np.ndarray:
-        """The clips [N] (indices into first_rows) in the order of an epoch (0-based)."""
-        return np.random.default_rng((self.seed, 1 + epoch)).permutation(len(self.first_rows))
+        """The clips [N] (indices into first_rows) in the order of an epoch (0-based).
+
+        Parts are taken in random order, WINDOW_PARTS at a time, and their clips in random order: to read a clip, its part must be
+        open, and random reads over all parts of a large store are six times slower (docs/decisions/features.md).
+        """
+        rng = np.random.default_rng((self.seed, 1 + epoch))
+        place = rng.permutation(self._num_parts)
+        return np.lexsort((rng.random(len(self.first_rows)), place[self._part] // WINDOW_PARTS))
 
     def epoch(self, epoch: int) -> Iterator[RegionBatch]:
         """Yield this worker's batches of an epoch, `accumulate` for each step."""

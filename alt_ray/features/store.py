@@ -26,7 +26,10 @@ from alt_ray.video.sources import remote_errors, resolve
 from alt_ray.video.uris import canonical_uri
 
 REGIONS = "regions"
-MAX_OPEN_PARTS = 64
+DIGEST_ROWS = 4096
+# Parts whose clips are mixed with each other in training, and so must be open together; an open part is a few megabytes.
+WINDOW_PARTS = 16
+MAX_OPEN_PARTS = 2 * WINDOW_PARTS  # the next window is read ahead while the last batches of one are waited for
 
 
 class FeatureStore:
@@ -71,8 +74,8 @@ class FeatureStore:
         """Tells stores apart that hold other clips, other labels, or regions of another encoder or sampling."""
         found = hashlib.sha256(json.dumps(asdict(self.record), sort_keys=True).encode())
         for name in ("video_id", "label", "split", "group"):
-            values = self.rows[name].to_pylist()
-            found.update(json.dumps(values).encode())
+            for start in range(0, self.rows.num_rows, DIGEST_ROWS):
+                found.update(json.dumps(self.rows[name].slice(start, DIGEST_ROWS).to_pylist()).encode())
         return "sha256:" + found.hexdigest()
 
     def run_reference(self) -> dict[str, Any] | None:
@@ -118,6 +121,10 @@ class FeatureStore:
             for name, (dtype, shape) in kinds.items():
                 found[name][i] = _values(table[name].chunk(0), dtype, shape)[offset]
         return found
+
+    def part_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the indices into `parts` [K] of some rows of the index."""
+        return self._part_of_row[rows]
 
     def parts_of(self, clips: pa.Table) -> pa.Table:
         """Return the parts that hold some clips: part (its uri) and video_ids (those of the clips that are in it)."""
