@@ -111,13 +111,13 @@ def cache() -> None:
             print(f"20,000 entities {what}: {time.perf_counter() - begun:.2f} s")
 
 
-def ablation(seeds: int, per_action: int, epochs: int, only: str | None) -> None:
+def ablation(seeds: list[int], per_action: int, epochs: int, only: str | None) -> None:
     encoder = pocket_encoder()
     seen = encode_actions(encoder, SEEN_ACTIONS, 15, TEST_SEED)
     unseen = encode_actions(encoder, UNSEEN_ACTIONS, 30, TEST_SEED)
     unseen_labels_CD = label_embeddings(encoder, UNSEEN_ACTIONS, TEMPLATE)
     found: dict[str, list[tuple[float, float]]] = {}
-    for seed in range(seeds):
+    for seed in seeds:
         data = encode_actions(encoder, SEEN_ACTIONS, per_action, TRAIN_SEED + 1 + seed)
         for name, corpus in corpora(seed).items():
             if only not in (None, name):
@@ -136,7 +136,7 @@ def ablation(seeds: int, per_action: int, epochs: int, only: str | None) -> None
     for name, runs in found.items():
         cells = [f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in zip(*runs, strict=True)]
         print(f"| {name} | {len(corpora(0)[name])} | {' | '.join(cells)} |")
-    print(f"chance {1 / 34:.3f}, {1 / 8:.3f}; {seeds} seeds, {per_action} clips an action, {epochs} epochs, mix 0")
+    print(f"chance {1 / 34:.3f}, {1 / 8:.3f}; {len(seeds)} seeds, {per_action} clips an action, {epochs} epochs, mix 0")
 
 
 def corpora(seed: int) -> dict[str, Corpus]:
@@ -162,7 +162,7 @@ def share(model: AltModel, data: object) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("part", choices=("senses", "coverage", "build", "cache", "ablation"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--per-action", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--only", choices=corpora(0), help="ablation of one corpus, to run several side by side")

@@ -51,6 +51,13 @@ def test_an_id_that_stands_twice_is_noticed(tmp_path: Path) -> None:
     assert folder.published(pa.chunked_array([["a"]])).num_twice == 1
 
 
+def test_of_nested_settings_those_that_differ_are_shown() -> None:
+    one = {"learning": {f"name{i}": i for i in range(40)}, "seed": 1}
+    other = {"learning": {**one["learning"], "name37": "x"}, "seed": 1}  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match=r'learning.name37: 37 there, "x" now$'):
+        refuse_other_settings(one, other, "here")
+
+
 def test_what_was_collected_is_published_when_the_job_breaks(tmp_path: Path) -> None:
     folder = OutputFolder(str(tmp_path))
     with pytest.raises(RuntimeError), ResultWriter(folder, SCHEMA) as writer:

@@ -68,11 +68,29 @@ def test_train_then_evaluate_then_label_from_what_was_trained(
 
 def test_an_adapter_is_not_tested_on_what_it_was_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = str(write_store(tmp_path / "store", 80, splits=False))
-    assert run("train", store, "--out", str(tmp_path / "run"), *SETTINGS, "--seeds", "3", "--quiet") == 0
+    assert run("train", store, "--out", str(tmp_path / "run"), *SETTINGS, "--seed", "3", "--quiet") == 0
     best = str(tmp_path / "run" / "best")
     assert run("evaluate", store, "--adapter", best) == 2
     assert "--seeds 3" in capsys.readouterr().err
     assert run("evaluate", store, "--adapter", best, "--seeds", "3") == 0
+
+
+def test_an_adapter_that_has_seen_all_groups_is_refused_a_test_on_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(write_store(tmp_path / "store", 40, splits=False))
+    assert run("train", store, "--out", str(tmp_path / "run"), *SETTINGS, "--leave-one-group-out", "--quiet") == 0
+    best = next((tmp_path / "run").glob("group-*")) / "best"
+    assert run("evaluate", store, "--adapter", str(best)) == 2
+    assert "--leave-one-group-out" in capsys.readouterr().err
+    assert run("evaluate", str(write_store(tmp_path / "third", 44, splits=False)), "--adapter", str(best)) == 0
+
+
+def test_weights_other_than_the_stores_embed_no_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = str(write_store(tmp_path / "store", 16, pocket_record(weights_digest="sha256:other")))
+    assert run("train", store, "--out", str(tmp_path / "run"), *SETTINGS) == 2
+    assert "weights_digest mismatch" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
 def test_an_adapter_of_another_encoder_is_refused_by_name(

@@ -35,6 +35,14 @@ def toy_set(num_clips: int, seed: int) -> RegionSet:
     )
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0, 2.5])
+def test_the_rate_rises_to_its_highest_and_never_above(warmup: float) -> None:
+    options = dataclasses.replace(SHORT, warmup_epochs=warmup)
+    shares = [options.lr_share_at(step, 5) for step in range(60)]
+    assert 0.95 < max(shares) <= 1
+    assert 0 < shares[-1] < 0.01
+
+
 def toy_model(seed: int = 0) -> AltModel:
     torch.manual_seed(seed)
     texts = F.normalize(torch.randn(6, D), dim=-1)

@@ -119,6 +119,7 @@ class Answers:
 
     def __post_init__(self) -> None:
         self._in_a_row = 0
+        self._unanswered: set[str] = set()  # not asked again by this process
         self._known = read_answers(self.path) if self.path is not None and self.path.exists() else {}
         if self.path is not None and self.model is None and not self.path.exists():
             raise CorpusError(f"{self.path}: no such file; expected answers, or a language model to ask for them")
@@ -128,7 +129,7 @@ class Answers:
 
         Raises NobodyAnswersError if asking for further labels is of no use. What was answered before is in the file.
         """
-        if label in self._known or self.model is None:
+        if label in self._known or label in self._unanswered or self.model is None:
             return self._known.get(label, [])
         try:
             found = self.model.suggest(label)
@@ -136,6 +137,7 @@ class Answers:
             raise
         except CorpusError as exc:
             self.problems.append(str(exc))
+            self._unanswered.add(label)
             self._in_a_row += 1
             if self._in_a_row == _MOST_IN_A_ROW:
                 raise NobodyAnswersError(

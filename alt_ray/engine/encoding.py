@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from alt_ray.engine.model import CPU_FRAMES_PER_BATCH, encoder_for
+from alt_ray.engine.model import CPU_FRAMES_PER_BATCH, GPU_FRAMES_PER_BATCH, encoder_for
 from alt_ray.engine.request import EncodeRequest, PreparedEncoder
 from alt_ray.features.layout import StoreRecord
 from alt_ray.models.checkpoint import EncoderRecord, load_checkpoint
@@ -43,7 +43,7 @@ def encode_views(
     """Return the tensors of `record` [B, V, ...] of B clips."""
     B, V, T = frames_BVTHW3.shape[:3]
     frames = torch.tensor(frames_BVTHW3).flatten(0, 2)  # a copy: what comes from Ray is read-only shared memory
-    per_batch = CPU_FRAMES_PER_BATCH if request.device == "cpu" else len(frames)
+    per_batch = CPU_FRAMES_PER_BATCH if request.device == "cpu" else GPU_FRAMES_PER_BATCH
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in record.tensors}
     for some in frames.split(per_batch):
         regions = encoder.encode_frames(encoder.normalise(some))

@@ -4,7 +4,7 @@ Knows nothing of the command line, nor of Ray.
 """
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from alt_ray.config_train import EvaluateOptions
+from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import versions
 from alt_ray.engine.model import adapter_digest
@@ -23,14 +24,15 @@ from alt_ray.errors import UsageError
 from alt_ray.evaluation.metrics import measure, per_class_table
 from alt_ray.evaluation.names import disclosure
 from alt_ray.evaluation.protocols import evaluation_tasks
+from alt_ray.evaluation.splits import has_split
 from alt_ray.evaluation.task import Task
 from alt_ray.features.store import FeatureStore
 from alt_ray.models.alt import AltModel
-from alt_ray.models.checkpoint import EncoderRecord, check_encoder, encoder_of, load_checkpoint
+from alt_ray.models.checkpoint import EncoderRecord, check_encoder, load_checkpoint, same_encoder_of
 from alt_ray.models.text import label_embeddings
 from alt_ray.models.textcache import cached_text
 from alt_ray.models.training import RegionClassifier
-from alt_ray.tracking import tracked
+from alt_ray.tracking import recorded, tracked
 from alt_ray.training.place import Place
 from alt_ray.training.testing import scores_of
 from alt_ray.video.uris import canonical_uri, local_path
@@ -55,14 +57,14 @@ def evaluate(options: EvaluateOptions, *, draw: Draw = no_picture) -> TrainingRe
     clips = store.clips()
     tasks = evaluation_tasks(clips, labels, options.protocol)
     asked = _model(options, store)
-    _refuse_other_split(tasks, asked, options)
+    _refuse_seen_clips(store, tasks, asked, options)
     folder = RunFolder(options.out or _beside(options.source))
     first_rows = clips["first_row"].to_numpy()
     begun_s = time.time()
     results = []
     embedded: dict[tuple[str, ...], Tensor] = {}
     with folder.lock(), tracked(options.tracking, "evaluate", spool_folder=folder.path) as run:
-        run.params(asdict(options))
+        run.params(recorded(options))
         run.tags({"versions": versions(), "weights_digest": store.record.encoder["weights_digest"]})
         if asked.training:
             run.lineage("checkpoint", options.adapter, asked.digest, asked.training.get("tracking"))
@@ -102,13 +104,14 @@ def _model(options: EvaluateOptions, store: FeatureStore) -> _Asked:
     record = EncoderRecord(**store.record.encoder)
     if options.adapter == "none":
         corpus = corpus_for(store, options.corpus, ())
-        encoder = encoder_of(record, pretrained=options.pretrained)
+        encoder = same_encoder_of(record, pretrained=options.pretrained)
         entities_KD = cached_text(encoder, corpus.texts())
         model = AltModel(None, entities_KD, entities_KD[:2], logit_scale=record.logit_scale)
         return _Asked(
             model.eval(), entity_names(corpus), options.template or "photo", "frozen CLIP, mean of frames", {}
         )
-    checkpoint = load_checkpoint(options.adapter)
+    digest = None if options.corpus is None else load_corpus(options.corpus).digest
+    checkpoint = load_checkpoint(options.adapter, corpus_digest=digest)
     check_encoder(checkpoint.config.encoder, record)
     model = checkpoint.model(None)
     if options.temperature is not None:
@@ -128,21 +131,30 @@ def _model(options: EvaluateOptions, store: FeatureStore) -> _Asked:
 def _embedded(options: EvaluateOptions, store: FeatureStore, asked: _Asked, labels: tuple[str, ...]) -> Tensor:
     if asked.model.label_names == labels and options.template is None:
         return asked.model.labels  # those of the training: no encoder is needed
-    encoder = encoder_of(EncoderRecord(**store.record.encoder), pretrained=options.pretrained)
+    encoder = same_encoder_of(EncoderRecord(**store.record.encoder), pretrained=options.pretrained)
     return label_embeddings(encoder, labels, asked.template)
 
 
-def _refuse_other_split(tasks: list[Task], asked: _Asked, options: EvaluateOptions) -> None:
-    """Where a seed decides what is tested, another seed than the training's would test what was trained on."""
-    trained = asked.training.get("seed")
-    is_drawn = any("by seed" in task.description for task in tasks)
-    if trained is None or not is_drawn or options.protocol.protocol == "zero-shot":
+def _refuse_seen_clips(store: FeatureStore, tasks: list[Task], asked: _Asked, options: EvaluateOptions) -> None:
+    """Raise UsageError where an adapter would be tested on clips of this store that it was trained on."""
+    trained = asked.training.get("protocol_options")
+    if trained is None or asked.training.get("features_digest") != store.digest:
         return
-    if [task.seed for task in tasks] != [trained]:
-        raise UsageError(
-            f"--seeds {' '.join(str(task.seed) for task in tasks)}: the adapter was trained with seed {trained}, which "
-            f"decides what it was trained on; give --seeds {trained}, or features with a column split"
+    given, seed = options.protocol, asked.training.get("seed")
+    is_split = has_split(store.clips())
+    if trained["leave_one_group_out"]:
+        problem = (
+            "all groups of these features but one, by --leave-one-group-out; its test stands in the run's metrics.json"
         )
+    elif not is_split and "zero-shot" in (trained["protocol"], given.protocol):
+        problem = "clips of these features, which have no column split: encode those to be tested apart"
+    elif is_split and given.all_clips:
+        problem = "the training part of these features; leave out --all-clips"
+    elif not is_split and ([task.seed for task in tasks] != [seed] or given.test_share != trained["test_share"]):
+        problem = f"clips chosen by seed {seed}; give --seeds {seed} --test-share {trained['test_share']:g} to test the others"
+    else:
+        return
+    raise UsageError(f"the adapter {options.adapter} was trained on {problem}")
 
 
 def _beside(source: str) -> str:

@@ -27,7 +27,7 @@ from alt_ray.engine.sinks import RUN_FILE, OutputFolder, Published, refuse_other
 from alt_ray.engine.stages import DecodeClips, DecodeSettings
 from alt_ray.engine.writers import Writer
 from alt_ray.errors import JobError, UsageError
-from alt_ray.tracking import Tracker, tracked
+from alt_ray.tracking import Tracker, recorded, tracked
 from alt_ray.video.manifest import Inputs
 from alt_ray.video.uris import local_path
 
@@ -53,6 +53,7 @@ class Summary:
     failed: int = 0
     already_done: int = 0
     videos_per_s: float = 0.0
+    failed_before: int = 0  # of those already done
 
     @property
     def is_balanced(self) -> bool:
@@ -154,10 +155,10 @@ class ClipJob:
 
     def run(self) -> Summary:
         """Do what is missing. Raises UsageError for a folder of other settings, JobError where the balance does not hold."""
-        if (recorded := self.folder.read_run()) is not None:  # under the lock: another run may just have ended
-            refuse_other_settings(recorded.get("settings", {}), self.settings, self.folder.uri)
+        if (before := self.folder.read_run()) is not None:  # under the lock: another run may just have ended
+            refuse_other_settings(before.get("settings", {}), self.settings, self.folder.uri)
         with tracked(self.tracking, self.command, spool_folder=local_path(self.folder.uri)) as run:
-            run.params(asdict(self.options))
+            run.params(recorded(self.options))
             run.tags({"versions": versions(), **{name: self.record[name] for name in self.record if "digest" in name}})
             ids = self.inputs.table["video_id"]
             run.dataset("inputs", self.inputs.source, digest_of_ids(ids), rows=len(ids))
@@ -175,7 +176,7 @@ class ClipJob:
         if self.input_options.retry_failed:
             self.folder.forget_failures()
         before = now = self._published()
-        summary = Summary(inputs=self.inputs.table.num_rows, already_done=before.num_done)
+        summary = Summary(inputs=self.inputs.table.num_rows, already_done=before.num_done, failed_before=before.failed)
         self._record("running", summary, before, started_s)
         status = "failed"
         try:
@@ -247,7 +248,7 @@ class ClipJob:
                 "seconds_to_first_result": self._startup_s and round(self._startup_s, 2),
                 **self.record,
                 "settings": self.settings,
-                "options": asdict(self.options),
+                "options": recorded(self.options),
                 "driver_peak_mib": peak_memory_mib(),
                 "versions": versions(),
             }

@@ -29,6 +29,7 @@ DEFAULT_TEMPLATE = "photo"
 # Frames that the encoder sees at once on a CPU. More only pushes activations out of the caches: ViT-S-32 made 57 images/s
 # with 32 of them and 42 with 64.
 CPU_FRAMES_PER_BATCH = 32
+GPU_FRAMES_PER_BATCH = 256  # not measured; bounds what a batch of clips with many frames and views takes
 # Entities of a view that are carried into the average over views; the shares beyond are too small to matter.
 ENTITIES_PER_VIEW = 64
 
@@ -114,7 +115,7 @@ def build_model(request: ModelRequest, prepared: PreparedModel) -> AltModel:
     encoder = _encoder(request, checkpoint)
     labels_CD, entities_KD = torch.tensor(prepared.labels_CD), torch.tensor(prepared.entities_KD)
     num_top = max(request.top_entities, ENTITIES_PER_VIEW)
-    per_batch = CPU_FRAMES_PER_BATCH if request.device == "cpu" else None
+    per_batch = CPU_FRAMES_PER_BATCH if request.device == "cpu" else GPU_FRAMES_PER_BATCH
     if checkpoint is None:
         model = AltModel(encoder, entities_KD, labels_CD, num_top_entities=num_top, frames_per_batch=per_batch)
         return model.eval().to(request.device)

@@ -28,7 +28,7 @@ from alt_ray.errors import FeatureError
 from alt_ray.features.layout import PROBE_COLUMNS, StoreRecord
 from alt_ray.features.store import read_part, tensor_values
 from alt_ray.models.alt import AltModel
-from alt_ray.models.checkpoint import Checkpoint, EncoderRecord, check_encoder, encoder_of, load_checkpoint
+from alt_ray.models.checkpoint import Checkpoint, EncoderRecord, check_encoder, load_checkpoint, same_encoder_of
 from alt_ray.models.encoder import RegionEncoder
 from alt_ray.models.text import label_embeddings
 from alt_ray.models.textcache import cached_text
@@ -45,7 +45,7 @@ def prepare_relabel(request: ModelRequest, store: StoreRecord) -> PreparedModel:
 
     @cache
     def encoder() -> RegionEncoder:
-        return encoder_of(record, pretrained=request.encoder.pretrained, device=request.device)
+        return same_encoder_of(record, pretrained=request.encoder.pretrained, device=request.device)
 
     if checkpoint is not None:
         config = checkpoint.config

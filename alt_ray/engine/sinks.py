@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
 from alt_ray.errors import JobError, UsageError
+from alt_ray.features.layout import flat
 from alt_ray.schema import FORMAT_VERSION, failure_schema
 from alt_ray.video.sources import remote_errors, resolve
 from alt_ray.video.uris import canonical_uri, local_path
@@ -182,6 +183,7 @@ def new_part_name() -> str:
 
 def refuse_other_settings(recorded: dict[str, Any], settings: dict[str, Any], where: str) -> None:
     """Raise UsageError if a folder holds results of other settings, and say which differ."""
+    recorded, settings = flat(recorded), flat(settings)
     names = sorted(set(recorded) | set(settings))
     differences = [
         f"  {name}: {_short(recorded.get(name))} there, {_short(settings.get(name))} now"

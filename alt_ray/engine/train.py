@@ -4,9 +4,10 @@ Driver: reads the index of the store, makes the tasks, has the texts embedded, s
 they say, and puts the results together.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +28,11 @@ from alt_ray.engine.progress import announce
 from alt_ray.engine.report_runs import TrainingReport, say_entry, summary_of
 from alt_ray.engine.runfolder import RunFolder
 from alt_ray.engine.tail import Tail
-from alt_ray.errors import UsageError
 from alt_ray.evaluation.names import disclosure
 from alt_ray.evaluation.protocols import training_tasks
 from alt_ray.evaluation.task import Task
-from alt_ray.features.store import REGIONS, FeatureStore
-from alt_ray.tracking import Tracker, tracked
+from alt_ray.features.store import REGIONS, FeatureStore, encoder_of_store
+from alt_ray.tracking import Tracker, recorded, tracked
 from alt_ray.training.job import TrainingJob, run_tasks
 from alt_ray.training.place import Place
 from alt_ray.training.run import BEST
@@ -67,17 +67,22 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
             "command": "train",
             "alt_ray_version": alt_ray.__version__,
             "settings": settings,
-            "options": asdict(options),
+            "options": recorded(options),
             "versions": versions(),
         }
         folder.write_run({**record, "status": "running"})
-        with tracked(options.tracking, "train", spool_folder=folder.path) as run:
-            run.params(asdict(options))
+        with _says_how_it_ended(folder, record), tracked(options.tracking, "train", spool_folder=folder.path) as run:
+            run.params(recorded(options))
             digests = {"weights_digest": settings["weights_digest"], "corpus_digest": corpus.digest}
             run.tags({"versions": versions(), **digests})
             run.lineage("features", store.uri, store.digest, store.run_reference())
             run.dataset("features", store.uri, store.digest, context="training", rows=store.rows.num_rows)
-            origin = {"features": store.uri, "features_digest": store.digest, "tracking": run.reference()}
+            origin = {
+                "features": store.uri,
+                "features_digest": store.digest,
+                "protocol_options": asdict(options.protocol),
+                "tracking": run.reference(),
+            }
             with _Listener(run, len(tasks), quiet) as listener:
                 results = _run(options, store, tasks, corpus, folder.path, listener.hear, origin)
             asked = {label for task in tasks for names in task.test_labels.values() for label in names}
@@ -88,6 +93,18 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
             _track(run, folder.path, report)
             folder.write_run({**record, "status": "done", "tracking": run.reference()})
     return report
+
+
+@contextlib.contextmanager
+def _says_how_it_ended(folder: RunFolder, record: dict[str, Any]) -> Iterator[None]:
+    """Leave no run.json that says "running" behind, whatever ends the block."""
+    try:
+        yield
+    except BaseException as exc:
+        status = "interrupted" if isinstance(exc, KeyboardInterrupt) else "failed"
+        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+            folder.write_run({**record, "status": status})
+        raise
 
 
 class _Listener:
@@ -132,15 +149,7 @@ def _track(run: Tracker, out: Path, report: TrainingReport) -> None:
 def is_store(source: str) -> bool:
     """Whether a source is a feature store, by what is in the folder."""
     path = local_path(canonical_uri(source))
-    return (Path(path) / REGIONS).is_dir() if path is not None else _is_remote_store(source)
-
-
-def _is_remote_store(source: str) -> bool:
-    try:
-        FeatureStore(source)
-    except UsageError:
-        return False
-    return True
+    return (Path(path) / REGIONS).is_dir() if path is not None else encoder_of_store(source) is not None
 
 
 def corpus_for(store: FeatureStore, corpus: str | None, templates: tuple[str, ...]) -> Corpus:
@@ -179,6 +188,7 @@ def _encoded(options: TrainJobOptions, out: Path) -> str:
             encoder=options.encoder,
             sampling=options.sampling,
             cluster=options.cluster,
+            tracking=options.tracking,
             output=replace(options.output, json=False),
         )
     )

@@ -4,6 +4,7 @@ What a training needs to go on lies in its own folder (training.states), so Ray 
 the same command after the driver was killed, go on from there. Knows nothing of what is trained.
 """
 
+import contextlib
 import json
 import tempfile
 import uuid
@@ -13,11 +14,11 @@ from typing import Any
 import ray.train
 import ray.train.torch
 
-from alt_ray.errors import JobError, UsageError
+from alt_ray.errors import AltRayError, JobError, UsageError
 from alt_ray.training.job import TrainingJob, run_tasks
 
 MAX_FAILURES = 5
-PROGRESS_FILE, RESULTS_FILE = "progress.jsonl", "results.json"
+PROGRESS_FILE, RESULTS_FILE, ERROR_FILE = "progress.jsonl", "results.json", "error.json"
 
 
 def train_on_workers(
@@ -25,6 +26,8 @@ def train_on_workers(
 ) -> list[dict[str, Any]]:
     """Run all tasks on `num_workers` workers, and return their metrics. Raises UsageError and JobError of workers, and JobError
     where they failed more than MAX_FAILURES times."""
+    error = Path(job.out) / ERROR_FILE
+    error.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="alt_ray_train_") as storage:
         trainer = ray.train.torch.TorchTrainer(
             _worker,
@@ -45,6 +48,10 @@ def train_on_workers(
             trainer.fit()
         except Exception as exc:
             raise _cause(exc) from exc
+    if error.exists():
+        said = json.loads(error.read_text())
+        error.unlink()
+        raise (UsageError if said["is_usage"] else JobError)(said["message"])
     results = Path(job.out) / RESULTS_FILE
     return json.loads(results.read_text())
 
@@ -53,6 +60,9 @@ def _worker(config: dict[str, Any]) -> None:
     from alt_ray.engine.ddp import place_of  # torch: the driver imports this module and must stay light
 
     job: TrainingJob = config["job"]
+    error = Path(job.out) / ERROR_FILE
+    if error.exists():  # what it says would only happen again; Ray starts failed workers again, whatever they failed of
+        return
     progress = Path(job.out) / PROGRESS_FILE
 
     def say(entry: dict[str, Any]) -> None:
@@ -60,7 +70,12 @@ def _worker(config: dict[str, Any]) -> None:
             file.write(json.dumps(entry) + "\n")
 
     place = place_of(say)
-    results = run_tasks(job, place)
+    try:
+        results = run_tasks(job, place)
+    except AltRayError as exc:
+        with contextlib.suppress(OSError):  # a full disk: Ray's own report has to do then
+            error.write_text(json.dumps({"message": str(exc), "is_usage": isinstance(exc, UsageError)}))
+        raise
     if place.rank == 0:
         temporary = Path(job.out) / f".{RESULTS_FILE}"
         temporary.write_text(json.dumps(results))

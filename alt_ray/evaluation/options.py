@@ -4,7 +4,9 @@ The docstring under a field is its help text.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from alt_ray.errors import UsageError
 
@@ -19,7 +21,7 @@ class ProtocolOptions:
     """supervised; few-shot: --shots of each label; zero-shot: labels of another data set; base-to-novel: half of the labels."""
     shots: int = 16
     """Training clips of each label in few-shot and base-to-novel."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], arg(aliases=["--seed"])] = (0,)
     """One training for each; a seed decides the split, the shots, the draws."""
     test_share: float = 0.3
     """Share of the clips that is tested on, where no column split says which."""

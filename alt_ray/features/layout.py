@@ -117,15 +117,16 @@ class StoreRecord:
 
     def difference(self, other: "StoreRecord") -> str:
         """Say in what two records differ; "" if in nothing."""
-        mine, theirs = _flat(asdict(self)), _flat(asdict(other))
+        mine, theirs = flat(asdict(self)), flat(asdict(other))
         names = sorted(set(mine) | set(theirs))
         return "; ".join(
             f"{name} {mine.get(name)} and {theirs.get(name)}" for name in names if mine.get(name) != theirs.get(name)
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one level: {"a": {"b": 1}} gives {"a.b": 1}."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found

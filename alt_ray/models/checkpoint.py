@@ -233,6 +233,13 @@ def encoder_of(
         ) from exc
 
 
+def same_encoder_of(record: EncoderRecord, *, pretrained: str | None = None, device: str = "cpu") -> "RegionEncoder":
+    """`encoder_of`, and check_encoder of the result: for texts that are held against regions which are stored already."""
+    encoder = encoder_of(record, pretrained=pretrained, device=device)
+    check_encoder(record, EncoderRecord.of(encoder))
+    return encoder
+
+
 def check_encoder(expected: EncoderRecord, given: EncoderRecord) -> None:
     """Raise CheckpointError where `given` is not the encoder `expected`. The names of models and files may differ."""
     for name in ("weights_digest", "merge_schedule", "region_features", "dim", "image_size", "preprocess"):

@@ -77,7 +77,7 @@ class TrainOptions:
         """Return the learning rate of a step (0-based) as a share of the highest."""
         warmup, total = self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
         if step < warmup:
-            return (step + 1) / max(warmup, 1)
+            return min(1.0, (step + 1) / max(warmup, 1))
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 

@@ -15,11 +15,13 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import alt_ray
 from alt_ray.config import TrackingOptions
-from alt_ray.tracking.address import NOWHERE, hold_settings, resolved_experiment, resolved_uri, sqlite_file
+from alt_ray.tracking.address import NOWHERE, hold_settings, redacted, resolved_experiment, resolved_uri, sqlite_file
 from alt_ray.tracking.run import RunHandle, Tracker, begin_op
 from alt_ray.tracking.sender import Sender
 from alt_ray.tracking.server import KEY_TAG, Server
@@ -33,6 +35,7 @@ __all__ = [
     "Tracker",
     "TrackingOptions",
     "attach",
+    "recorded",
     "replay",
     "tracked",
 ]
@@ -72,6 +75,15 @@ def tracked(
     sender = Sender(Server(uri), Spool(folder / f"mlflow-{begin['run'][:8]}.jsonl", uri))
     sender.put(begin)
     return Tracker(sender, begin, owns_sender=True, owns_run=True, folder=folder)
+
+
+def recorded(options: Any) -> dict[str, Any]:
+    """Return the options of a command, as they may be written down: without a password in the tracking address."""
+    found = asdict(options)
+    tracking = found.get("tracking")
+    if tracking and tracking["tracking_uri"]:
+        tracking["tracking_uri"] = redacted(tracking["tracking_uri"])
+    return found
 
 
 def attach(handle: RunHandle) -> Tracker:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import alt_ray
 from alt_ray import bundled
 from alt_ray.errors import AltRayError, CheckpointError, DecodeError, UsageError
 from alt_ray.tracking.address import NOWHERE
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 OUTPUT_COLUMNS = ("label", "score", "top_labels", "entities", "error")
 DEFAULTS = {"device": "cpu", "dtype": "float32", "top": 5, "pretrained": None}
-_REQUIRED = ("alt_ray", "av", "numpy", "open_clip_torch", "pandas", "safetensors", "torch")
+_REQUIRED = ("av", "numpy", "open_clip_torch", "pandas", "safetensors", "torch")
 
 
 def log_model(
@@ -92,9 +93,12 @@ def save_model(
             data_path=str(checkpoint),
             signature=signature,
             input_example=example,
-            pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in _REQUIRED],
+            pip_requirements=[
+                f"alt_ray=={alt_ray.__version__}",  # of the code that runs: it need not be installed
+                *(f"{package}=={importlib.metadata.version(package)}" for package in _REQUIRED),
+            ],
             model_config=wanted,
-            metadata={"alt_ray": importlib.metadata.version("alt_ray"), "python": platform.python_version()},
+            metadata={"alt_ray": alt_ray.__version__, "python": platform.python_version()},
         )
 
 

@@ -28,7 +28,7 @@ class LinearProbe(nn.Module):
 
     def __init__(self, dim: int, num_labels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(dim, affine=False, eps=1e-6)
+        self.norm = nn.BatchNorm1d(dim, affine=False, eps=1e-6, momentum=None)  # the mean over all steps so far
         self.linear = nn.Linear(dim, num_labels)
 
     def forward(self, batch: RegionBatch) -> Tensor:

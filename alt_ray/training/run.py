@@ -120,7 +120,8 @@ class TaskRun:
         if isinstance(classifier, RegionClassifier):
             # A stream of noise of its own for each epoch and worker, so that going on gives what not stopping would have given.
             key = np.random.SeedSequence((self.task.seed, epoch, self.place.rank)).generate_state(1)[0]
-            classifier.generator = torch.Generator().manual_seed(int(key))
+            classifier.generator = torch.Generator(self.place.device).manual_seed(int(key))
+            torch.manual_seed(int(key))  # of dropout
         log = trainer.run_epoch(epoch, loader.epoch(epoch))
         took_s = time.perf_counter() - begun_s
         entry: dict[str, Any] = {

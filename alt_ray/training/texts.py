@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alt_ray.corpus.entities import Corpus
 from alt_ray.features.layout import StoreRecord
-from alt_ray.models.checkpoint import EncoderRecord, encoder_of
+from alt_ray.models.checkpoint import EncoderRecord, same_encoder_of
 from alt_ray.models.text import label_embeddings
 from alt_ray.models.textcache import cached_text
 
@@ -38,9 +38,9 @@ class Texts:
 def embed_texts(
     record: StoreRecord, labels: Iterable[str], template: str, corpus: Corpus, *, pretrained: str | None = None
 ) -> Texts:
-    """Embed labels and entities. Raises CheckpointError if the encoder of the store can't be built (`pretrained` says where its
-    weights are now)."""
-    encoder = encoder_of(EncoderRecord(**record.encoder), pretrained=pretrained)
+    """Embed labels and entities. Raises CheckpointError if the encoder of the store can't be built, or has other weights
+    (`pretrained` says where they are now)."""
+    encoder = same_encoder_of(EncoderRecord(**record.encoder), pretrained=pretrained)
     names = tuple(dict.fromkeys(labels))
     return Texts(
         labels=names,
