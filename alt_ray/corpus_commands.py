@@ -40,8 +40,9 @@ def corpus_build(options: CorpusBuildOptions) -> int:
     embed = _embed(options.text)
     begun = time.monotonic()
     out = sys.stderr if options.json else sys.stdout
-    for label in labels if answers is not None else ():
-        answers.suggest(label)  # before anything that takes long: an endpoint may not be there
+    if answers is not None:
+        for label in labels:
+            answers.suggest(label)  # before anything that takes long: an endpoint may not be there
     print(f"{len(labels)} labels; reading WordNet", file=out, flush=True)
     glosses = read_glosses(open_wordnet())
     entities = build(
