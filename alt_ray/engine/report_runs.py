@@ -90,15 +90,24 @@ def summary_of(
         both = dict(zip(("mean", "std"), mean_std(values), strict=True))
     sampling = record.sampling
     return TrainingReport(
-        protocol=results[0]["protocol"] if results else "",
+        protocol=_protocol_of(results),
         method=method,
-        views=f"{sampling['views']} test views of {sampling['frames']} frames, centre crop",
+        views=f"{sampling['views']} test view{'s'[: sampling['views'] > 1]} of {sampling['frames']} frames, centre crop",
         tests=tests,
         harmonic_mean=both,
         labels_in_corpus=tuple(in_corpus),
         tasks=list(results),
         wall_s=round(wall_s, 2),
     )
+
+
+def _protocol_of(results: Sequence[dict[str, Any]]) -> str:
+    """What was done, in full: of trainings or splits that differ, that of the first, and the names of all."""
+    described = list(dict.fromkeys(result["protocol"] for result in results))
+    if len(described) < 2:
+        return "".join(described)
+    names = ", ".join(result["task"] for result in results)
+    return f"{described[0]}. This is the first of {len(results)}: {names}"
 
 
 def say_entry(entry: dict[str, Any], *, num_tasks: int, quiet: bool) -> None:
