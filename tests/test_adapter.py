@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from alt_ray.errors import ModelError
-from alt_ray.models.adapter import AdapterConfig, TemporalConv, VideoAdapter, region_overlap
+from alt_ray.models.adapter import AdapterConfig, Attention, TemporalConv, VideoAdapter, region_overlap
 
 B, T, R, N, D, W = 2, 4, 5, 9, 8, 16
 SMALL: dict[str, Any] = {"dim": D, "width": W, "num_blocks": 2, "num_heads": 4}
@@ -140,6 +140,24 @@ def test_learned_queries_ignore_entities() -> None:
     other = {**given, "queries_BTD": torch.randn(B, T, D)}
     assert torch.equal(model(**given), model(**other))
     assert model.attend(**given, need_weights=True)[1].shape == (B, 2, 3, T, R)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "num_queries", [1, 3, 8]
+)  # below, and with 4 heads at 32 of 16 channels above the limit of the short way
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_attention_is_that_of_tokens_projected_to_keys_and_values(num_queries: int, has_bias: bool) -> None:
+    torch.manual_seed(1)
+    attention, queries, tokens = Attention(W, 4, 0.0), torch.randn(B, num_queries, W), torch.randn(B, 7, W)
+    torch.nn.init.normal_(attention.key_value.bias)
+    bias = torch.randn(B, 1, 1, 7) if has_bias else None
+    key, value = attention.key_value(tokens).chunk(2, -1)
+    expected = []
+    for head in range(4):
+        own = slice(head * 4, head * 4 + 4)
+        logits = attention.query(queries)[..., own] @ key[..., own].transpose(1, 2) / 2
+        expected.append((logits if bias is None else logits + bias[:, 0]).softmax(-1) @ value[..., own])
+    assert torch.allclose(attention(queries, tokens, bias)[0], attention.out(torch.cat(expected, -1)), atol=1e-6)
 
 
 def test_attention_weights_sum_to_one_and_leave_the_result_alone() -> None:

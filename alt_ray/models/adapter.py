@@ -180,7 +180,11 @@ class TemporalConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with its own projections. Dropout acts on what it returns."""
+    """Multi-head attention with its own projections. Dropout acts on what it returns.
+
+    Few queries look at many tokens, so no token is projected: q . (W_k x) = (W_k^T q) . x, and the weighted sum of W_v x is W_v
+    times that of x. The same function, rounded otherwise, at 2 H Q multiply-adds a token and channel instead of 2 W.
+    """
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -193,17 +197,41 @@ class Attention(nn.Module):
     def forward(
         self, queries_BQW: Tensor, tokens_BLW: Tensor, bias: Tensor | None = None, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Return what the queries pull out of the tokens [B, Q, W] and, if asked, their weights [B, Q, L]."""
-        query, key, value = (
-            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for x in (self.query(queries_BQW), *self.key_value(tokens_BLW).chunk(2, -1))
-        )
-        pulled_BHQd = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        """Return what the queries pull out of the tokens [B, Q, W] and, if asked, their weights [B, Q, L].
+
+        bias: [B, 1, 1, L], added to the logits.
+        """
+        B, Q, W = queries_BQW.shape
+        H = self.num_heads
+        scale = (W // H) ** -0.5
+        query_BQW = self.query(queries_BQW)
+        # Of the key's own bias nothing is left in a softmax over the tokens: it adds the same to all logits of a query.
+        key_HdW, value_HdW = self.key_value.weight.unflatten(0, (2, H, W // H))
+        if H * Q < W:
+            asked_BSW = self._asked(query_BQW, key_HdW)  # S = H * Q
+            tokens = tokens_BLW[:, None]
+            seen_BSW = F.scaled_dot_product_attention(asked_BSW[:, None], tokens, tokens, attn_mask=bias, scale=scale)[
+                :, 0
+            ]
+            seen_HxW = seen_BSW.unflatten(1, (H, Q)).transpose(0, 1).flatten(1, 2)  # x = B * Q
+            pulled_HBQd = (seen_HxW @ value_HdW.transpose(1, 2)).unflatten(1, (B, Q))
+            pulled_BQW = pulled_HBQd.permute(1, 2, 0, 3).flatten(2) + self.key_value.bias[W:]
+        else:
+            query, key, value = (
+                x.unflatten(-1, (H, -1)).transpose(1, 2) for x in (query_BQW, *self.key_value(tokens_BLW).chunk(2, -1))
+            )
+            pulled_BQW = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
         weights = None
         if need_weights:
-            logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+            logits = (self._asked(query_BQW, key_HdW) @ tokens_BLW.transpose(1, 2) * scale).unflatten(1, (H, Q))
             weights = (logits if bias is None else logits + bias).softmax(-1).mean(1)
-        return self.dropout(self.out(pulled_BHQd.transpose(1, 2).flatten(2))), weights
+        return self.dropout(self.out(pulled_BQW)), weights
+
+    def _asked(self, query_BQW: Tensor, key_HdW: Tensor) -> Tensor:
+        """Return W_k^T q of each head and query: [B, H * Q, W]."""
+        B, Q, _ = query_BQW.shape
+        query_HxD = query_BQW.flatten(0, 1).unflatten(-1, (self.num_heads, -1)).transpose(0, 1)
+        return (query_HxD @ key_HdW).unflatten(1, (B, Q)).transpose(0, 1).flatten(1, 2)
 
 
 def region_overlap(region_of_patch_BTN: Tensor, num_tokens: int, kernel: int) -> Tensor:

@@ -1,9 +1,10 @@
 """Align regions with entities: every region chooses one, and a frame's choices make its query. Knows no entity's name.
 
 Two ways to the same result. `align` is the paper's formula, dense over all K entities. `entity_queries` takes a
-shortcut wherever no gradient can flow: A_hat is one-hot there, so A_hat S is a look-up in S, and frames are taken
-in chunks, so that K = 20,000 costs no more memory than K = 200. As regions and entities are frozen, training takes
-it too; the straight-through gradient matters to whoever makes one of them learnable.
+shortcut wherever no gradient can flow: A_hat is one-hot there, so A_hat S is a look-up in S, a noisy choice is a draw
+from the softmax, which takes one random number and not K, and frames are taken in chunks, so that K = 20,000 costs no
+more memory than K = 200. As regions and entities are frozen, training takes it too; the straight-through gradient
+matters to whoever makes one of them learnable.
 
 Legend: B clips, T frames, R tokens of a frame (index 0 the class token, then the regions), K entities, D joint
 dimension.
@@ -78,7 +79,7 @@ def entity_queries(
             A_hat = align(tokens, entities_KD, config, training=training, generator=generator)
             chosen, embeddings = A_hat.argmax(-1), A_hat @ entities_KD
         else:
-            chosen = _logits(tokens, entities_KD, config, training, generator).argmax(-1)
+            chosen = _choice(tokens, entities_KD, config, training, generator)
             embeddings = entities_KD[chosen]
         if config.pooling == "entity":
             weights = _each_entity_once(chosen, weights, len(entities_KD))
@@ -86,6 +87,21 @@ def entity_queries(
         choices.append(chosen)
     B, T = tokens_BTRD.shape[:2]
     return torch.cat(queries).unflatten(0, (B, T)), torch.cat(choices).unflatten(0, (B, T))
+
+
+def _choice(
+    tokens: Tensor, entities_KD: Tensor, config: AlignmentConfig, training: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Return the entity that each token chooses [...]: the likeliest, or with noise a draw from softmax(cos / tau).
+
+    argmax(logits + Gumbel noise) is such a draw (Maddison et al., arXiv 1411.0030). Drawn by its distribution function it costs
+    one random number a token instead of K.
+    """
+    if not (training and config.gumbel):
+        return _logits(tokens, entities_KD, config, False, None).argmax(-1)
+    up_to = _logits(tokens, entities_KD, config, False, None).softmax(-1).cumsum_(-1)
+    threshold = torch.rand(*up_to.shape[:-1], 1, device=up_to.device, generator=generator) * up_to[..., -1:]
+    return torch.searchsorted(up_to, threshold, right=True)[..., 0].clamp_(max=len(entities_KD) - 1)
 
 
 def _each_entity_once(chosen_FR: Tensor, weights_FR: Tensor, num_entities: int) -> Tensor:

@@ -63,7 +63,9 @@ class CostReport:
     """Cost of one model on one video, in units of 1e9 multiply-adds ("GFLOPs" in the paper's convention).
 
     gflops_per_view = num_frames * gflops_per_frame + gflops_adapter + gflops_alignment, the last two per view;
-    gflops_per_video is that times num_views. Of the published totals K is not known: compare with num_entities = 0.
+    gflops_per_video is that times num_views. The adapter's cross-attention is counted as it is written, every region
+    projected to a key and a value; it is computed with less (`adapter_macs`). Of the published totals K is not known:
+    compare with num_entities = 0.
     `parameters` holds total, vision, adapter (trained) and text; the text tower runs once per label or entity, never
     per video, and is not part of the total, as in the paper.
     """
@@ -180,14 +182,21 @@ def encoder_macs(model_config: Mapping[str, Any], schedule: Sequence[int] = (), 
     return macs
 
 
-def adapter_macs(config: AdapterConfig, num_frames: int, num_tokens: int) -> int:
-    """Multiply-adds of the adapter for one view of T frames with `num_tokens` tokens each."""
+def adapter_macs(config: AdapterConfig, num_frames: int, num_tokens: int, *, projected: bool = True) -> int:
+    """Multiply-adds of the adapter for one view of T frames with `num_tokens` tokens each.
+
+    `projected` counts as papers do, each token projected to a key and a value; False counts what models/adapter.py computes,
+    which is less where there are few queries.
+    """
     width, regions = config.width, num_frames * num_tokens
     queries = num_frames if config.queries == "entity" else config.num_queries
     mlp_in = config.dim * config.io_hidden + config.io_hidden * width
     inputs = regions + (queries if config.queries == "entity" else 0)
     block = 4 * queries * width**2 + 2 * queries**2 * width  # self-attention over the queries
-    block += 2 * queries * width**2 + 2 * regions * width**2 + 2 * queries * regions * width  # cross-attention
+    if projected or config.num_heads * queries >= width:
+        block += 2 * queries * width**2 + 2 * regions * width**2 + 2 * queries * regions * width  # cross-attention
+    else:
+        block += 4 * queries * width**2 + 2 * config.num_heads * queries * regions * width
     block += 2 * queries * width * config.mlp_hidden
     if config.conv != "none":
         rows = num_frames if config.conv_over == "frame" else regions

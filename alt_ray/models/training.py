@@ -228,6 +228,7 @@ def _optimizers(classifier: nn.Module, options: TrainOptions) -> list[torch.opti
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ],
         lr=options.lr,
+        fused=True,  # one pass over the weights instead of ten
     )
     return (
         [adamw, torch.optim.Muon(matrices, lr=options.muon_lr, weight_decay=options.weight_decay)]
