@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VIDEOS ?= ../shared/videos
+# Threads that wait sleep instead of spinning: on a shared machine that is many times as fast (the commands set it themselves).
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help demo test check bench clean
 

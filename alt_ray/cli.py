@@ -225,6 +225,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run_command(name: str, argv: Sequence[str], program: str) -> NoReturn:
     """Run one command under the name `program` and exit with its status."""
+    # Threads that wait for each other sleep. By default they spin, and where others use the same cores, a step of a small
+    # training took 15 to 20 times as long on two threads (docs/decisions/features.md). Read when torch loads; workers inherit it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # SIGTERM is how clusters and schedulers say stop: like ctrl-C, it commits what is finished.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -1,8 +1,11 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does; it counts when torch is loaded
 
 
 @pytest.fixture(scope="session", autouse=True)

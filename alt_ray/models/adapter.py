@@ -158,25 +158,20 @@ class TemporalConv(nn.Module):
         """Return what is to be added to the regions [B, T, R or 1, W]."""
         if self.over == "frame":
             share_BTR = (sizes_BTR / sizes_BTR.sum(-1, keepdim=True)).to(regions_BTRW.dtype)
-            return self._along_frames(torch.einsum("btrw,btr->btw", regions_BTRW, share_BTR)[:, :, None])
-        if overlap_JBTRR is None:
-            return self._along_frames(regions_BTRW)
+            regions_BTRW = torch.einsum("btrw,btr->btw", regions_BTRW, share_BTR)[:, :, None]
         # Un-merging, convolving each patch and averaging per region are all linear: the same result comes from the
-        # neighbour's regions weighted by the patches that they share, at R rows a frame instead of N.
-        reach = len(overlap_JBTRR) // 2
+        # neighbour's regions weighted by the patches that they share, at R rows a frame instead of N. A product for
+        # each position of the kernel is a convolution; in torch's own, in bfloat16, threads wait by spinning: six
+        # times as long where cores are shared.
+        reach = self.conv.kernel_size[0] // 2
         assert self.conv.bias is not None  # Conv1d has one unless told otherwise
         added = self.conv.bias
-        for tap, overlap in enumerate(overlap_JBTRR):
+        for tap in range(2 * reach + 1):
             neighbour = _shift(regions_BTRW, tap - reach)
-            pulled = neighbour if tap == reach else overlap @ neighbour
+            pulled = neighbour if overlap_JBTRR is None or tap == reach else overlap_JBTRR[tap] @ neighbour
             weight = self.conv.weight[..., tap]
             added = added + (pulled * weight[:, 0] if self.conv.groups > 1 else pulled @ weight.T)
         return added
-
-    def _along_frames(self, tokens_BTRW: Tensor) -> Tensor:
-        B, _, R, _ = tokens_BTRW.shape
-        rows = tokens_BTRW.permute(0, 2, 3, 1).flatten(0, 1)
-        return self.conv(rows).unflatten(0, (B, R)).permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
