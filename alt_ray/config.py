@@ -92,6 +92,9 @@ class SamplingOptions:
     """Frames per view; none: 8, or as many as the adapter was trained with."""
     views: int = 1
     """Clips per video, spread over the whole of it; their scores are averaged."""
+    crops: Literal[1, 3] = 1
+    """Parts of the picture that each clip is taken from: the centre, or three along the longer side. The field's 4 x 3 views
+    are --views 4 --crops 3."""
     decode_limit_s: float = 60.0
     """Seconds after which decoding one video is given up (it becomes a failure: timeout)."""
 

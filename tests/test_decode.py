@@ -58,6 +58,30 @@ def test_two_views_interleave(tmp_path: Path) -> None:
     assert frames_of(pictures) == [[5, 25], [15, 35]]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_three_crops_show_the_ends_of_the_longer_side_around_the_centre(tmp_path: Path, turned: bool) -> None:
+    path = tmp_path / "v.mp4"
+    width, height = (64, 96) if turned else (96, 64)
+    picture = np.broadcast_to(np.linspace(20, 220, 96, dtype=np.uint8)[:, None], (96, 64))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for _ in range(4):
+            grey = picture if turned else picture.T
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, 2).copy(), "rgb24")))
+        container.mux(stream.encode())
+    spec = ClipSpec(num_frames=2, num_views=2, num_crops=3, image_size=32, train_views=1)
+    views, _ = decode(path, spec)
+    one, _ = decode(path, ClipSpec(num_frames=2, num_views=2, image_size=32, train_views=1))
+    np.testing.assert_array_equal(views[[1, 4, 6]], one)
+    along = views.mean(axis=(1, 3, 4) if turned else (1, 2, 4))  # [V, 32]: what changes along the longer side
+    for start in (0, 3):
+        first, centre, last = along[start : start + 3]
+        np.testing.assert_allclose(first[8:], centre[:-8], atol=0.01)
+        np.testing.assert_allclose(centre[8:], last[:-8], atol=0.01)
+        assert first[0] < centre[0] - 20
+
+
 def test_a_short_video_repeats_its_frames(tmp_path: Path) -> None:
     pictures, _ = decode(write_video(tmp_path / "v.mp4", num_frames=2))
     assert frames_of(pictures) == [[0, 0, 1, 1]]

@@ -107,6 +107,8 @@ class TestEncode:
         assert list((out / "_temporary").glob("*.parquet")) == []
         with pytest.raises(UsageError, match="sampling"):
             encode(encode_options(folder, out, sampling=SamplingOptions(frames=4)))
+        with pytest.raises(UsageError, match=r"sampling\.crops: null there, 3 now"):
+            encode(encode_options(folder, out, sampling=SamplingOptions(crops=3)))
 
     def test_training_views_stand_behind_the_test_views_and_repeat(self, videos: Path, tmp_path: Path) -> None:
         for name, views in (("plain", 0), ("a", 2), ("b", 2)):

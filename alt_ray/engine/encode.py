@@ -128,6 +128,7 @@ def clip_spec(options: EncodeOptions, prepared: PreparedEncoder) -> ClipSpec:
     return ClipSpec(
         num_frames=prepared.num_frames,
         num_views=options.sampling.views,
+        num_crops=options.sampling.crops,
         image_size=prepared.record["image_size"],
         resize_mode=preprocess["resize_mode"],
         interpolation=preprocess["interpolation"],
@@ -141,9 +142,11 @@ def store_record(options: EncodeOptions, prepared: PreparedEncoder, spec: ClipSp
     """What the store is of."""
     sampling: dict[str, Any] = {
         "frames": spec.num_frames,
-        "views": spec.num_views,
+        "views": spec.test_views,
         "train_views": spec.train_views,
     }
+    if spec.num_crops > 1:
+        sampling["crops"] = spec.num_crops
     if spec.train_views:
         sampling |= {"seed": spec.seed, "augmentation": asdict(spec.augmentation)}
     return StoreRecord(

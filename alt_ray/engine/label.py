@@ -72,6 +72,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
             ClipSpec(
                 num_frames=prepared.num_frames,
                 num_views=options.sampling.views,
+                num_crops=options.sampling.crops,
                 image_size=prepared.image_size,
                 resize_mode=prepared.resize_mode,
                 interpolation=prepared.interpolation,
@@ -83,7 +84,9 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
         def stream(clips: pa.Table) -> Iterator[pa.Table]:
             return results_of(label_dataset(clips, decode, request, prepared, plan))
 
-        settings = {**prepared.identity, "views": options.sampling.views}
+        settings = {**prepared.identity, "views": decode.spec.test_views}
+        if decode.spec.num_crops > 1:
+            settings["crops"] = decode.spec.num_crops
         return ClipJob(
             command="label",
             options=options,

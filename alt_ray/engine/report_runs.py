@@ -92,12 +92,20 @@ def summary_of(
     return TrainingReport(
         protocol=_protocol_of(results),
         method=method,
-        views=f"{sampling['views']} test view{'s'[: sampling['views'] > 1]} of {sampling['frames']} frames, centre crop",
+        views=_views(sampling),
         tests=tests,
         harmonic_mean=both,
         labels_in_corpus=tuple(in_corpus),
         tasks=list(results),
         wall_s=round(wall_s, 2),
+    )
+
+
+def _views(sampling: dict[str, Any]) -> str:
+    """As papers write it: clips in time x crops."""
+    crops = int(sampling.get("crops", 1))
+    return f"{int(sampling['views']) // crops} x {crops} test views of {sampling['frames']} frames" + (
+        ", centre crop" if crops == 1 else ""
     )
 
 

@@ -15,7 +15,7 @@ from alt_ray.errors import DecodeError
 from alt_ray.video.augment import AugmentedView, draw_view
 from alt_ray.video.probe import Probe
 from alt_ray.video.reader import FrameReader
-from alt_ray.video.sampling import ClipSpec, centre_crop, resized, sample_times
+from alt_ray.video.sampling import ClipSpec, crop, resized, sample_times
 from alt_ray.video.sources import open_seekable
 
 _INTERPOLATION = {
@@ -98,8 +98,9 @@ def _fill(
     Where only augmented views look past the end of the video they see its last frame, so that they never change what is
     done for the test views.
     """
-    times = sample_times(begin_s, stop_s, spec.num_frames, spec.num_views)
-    num_test = spec.num_views * spec.num_frames
+    looks = sample_times(begin_s, stop_s, spec.num_frames, spec.num_views)
+    times = [look for look in looks for _ in range(spec.num_crops)]
+    num_test = spec.test_views * spec.num_frames
     moments = [time for view in (*times, *(view.times(begin_s, stop_s) for view in views)) for time in view]
     wanted = sorted((time, slot) for slot, time in enumerate(moments))
     missing = _write_pictures(reader, wanted, spec, views, out_VTHW3)
@@ -125,16 +126,18 @@ def _write_pictures(
     aspect = float(reader.stream.sample_aspect_ratio or 1) or 1.0
     reformatters = [VideoReformatter() for _ in views]  # each view scales to its own size, and tables are for one size
     num_done, previous = 0, None
-    written: dict[int, int] = {}  # the slots that show `previous`, by augmented view; -1 stands for every test view
+    # The slots that show `previous`: by augmented view, and by crop of the test views (below 0).
+    written: dict[int, int] = {}
     for index, frame in reader.frames_at([time for time, _ in wanted]):
         slot = wanted[index][1]
-        number = max(slot // spec.num_frames - spec.num_views, -1)
+        view = slot // spec.num_frames
+        number = view - spec.test_views if view >= spec.test_views else -1 - view % spec.num_crops
         if frame is not previous:
             previous, written = frame, {}
         if number in written:  # a short clip repeats its frames
             pictures[slot] = pictures[written[number]]
         elif number < 0:
-            write_picture(frame, aspect, spec, pictures[slot])
+            write_picture(frame, aspect, spec, pictures[slot], -1 - number)
         else:
             write_augmented(frame, aspect, spec, views[number], pictures[slot], reformatters[number])
         written[number] = slot
@@ -142,8 +145,8 @@ def _write_pictures(
     return wanted[num_done:]
 
 
-def write_picture(frame: VideoFrame, pixel_aspect: float, spec: ClipSpec, out_HW3: np.ndarray) -> None:
-    """Scale, turn and crop one frame to RGB, as open_clip prepares pictures for evaluation."""
+def write_picture(frame: VideoFrame, pixel_aspect: float, spec: ClipSpec, out_HW3: np.ndarray, number: int = 0) -> None:
+    """Scale, turn and crop one frame to RGB, as open_clip prepares pictures for evaluation; `number` says which crop."""
     turns = _turns(frame)
     width, height = frame.width * pixel_aspect, float(frame.height)
     if turns % 2:
@@ -151,7 +154,7 @@ def write_picture(frame: VideoFrame, pixel_aspect: float, spec: ClipSpec, out_HW
     else:
         target_width, target_height = resized(width, height, spec)
     rgb = _scaled(frame, target_width, target_height, spec, _REFORMATTER)
-    rows, columns = centre_crop(target_width, target_height, spec.image_size)
+    rows, columns = crop(target_width, target_height, spec.image_size, number, spec.num_crops)
     out_HW3[:] = np.rot90(rgb[rows, columns], turns)
 
 

@@ -13,19 +13,23 @@ from alt_ray.video.augment import Augmentation
 ResizeMode = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
+CROPS = (1, 3)
 DEFAULT_FRAMES = 8  # as in the published comparisons of frozen-encoder methods
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What a decoded clip looks like: `num_views` x `num_frames` RGB pictures of `image_size` x `image_size` pixels.
+    """What a decoded clip looks like: V views of `num_frames` RGB pictures of `image_size` x `image_size` pixels.
 
-    `resize_mode` "shortest" scales the shorter side to `image_size` and takes the centre; "squash" scales both sides.
+    V = `num_views` x `num_crops`: moments in time, and for each of them one crop (the centre) or three along the longer side (the
+    field's 4 x 3 is 4 and 3), those of one moment together.
+    `resize_mode` "shortest" scales the shorter side to `image_size` and crops; "squash" scales both sides.
     After these views come `train_views` more, which `augmentation` varies by `seed`; the others are the same without them.
     """
 
     num_frames: int = DEFAULT_FRAMES
     num_views: int = 1
+    num_crops: int = 1
     image_size: int = 224
     resize_mode: ResizeMode = "shortest"
     interpolation: Interpolation = "bicubic"
@@ -37,6 +41,12 @@ class ClipSpec:
         for name in ("num_frames", "num_views", "image_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_crops not in CROPS:
+            raise UsageError(f"num_crops must be one of {CROPS}, got {self.num_crops}")
+        if self.num_crops > 1 and self.resize_mode == "squash":
+            raise UsageError(
+                "3 crops of a picture need an encoder that crops; this one sees all of it, squashed: take 1"
+            )
         if self.train_views < 0:
             raise UsageError(f"train_views must be at least 0, got {self.train_views}")
         if self.resize_mode not in get_args(ResizeMode):
@@ -45,9 +55,14 @@ class ClipSpec:
             raise UsageError(f"interpolation must be one of {get_args(Interpolation)}, got {self.interpolation!r}")
 
     @property
+    def test_views(self) -> int:
+        """V."""
+        return self.num_views * self.num_crops
+
+    @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """[V + A, T, H, W, 3], the shape of a decoded clip (uint8): the test views, then the augmented ones."""
-        return (self.num_views + self.train_views, self.num_frames, self.image_size, self.image_size, 3)
+        return (self.test_views + self.train_views, self.num_frames, self.image_size, self.image_size, 3)
 
     @property
     def num_bytes(self) -> int:
@@ -77,7 +92,13 @@ def resized(width: float, height: float, spec: ClipSpec) -> tuple[int, int]:
     return max(size, int(size * width / height)), size
 
 
-def centre_crop(width: int, height: int, size: int) -> tuple[slice, slice]:
-    """Return the (rows, columns) of the `size` x `size` centre, rounded as torchvision's CenterCrop does."""
+def crop(width: int, height: int, size: int, number: int = 0, num_crops: int = 1) -> tuple[slice, slice]:
+    """Return the (rows, columns) of crop `number` of a picture whose shorter side is `size` pixels.
+
+    One crop is the centre, rounded as torchvision's CenterCrop does; three are the beginning, the centre and the end of the
+    longer side.
+    """
     top, left = round((height - size) / 2), round((width - size) / 2)
+    if num_crops > 1 and number != 1:
+        top, left = (0, 0) if number == 0 else (height - size, width - size)
     return slice(top, top + size), slice(left, left + size)
