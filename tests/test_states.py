@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 
+from alt_ray.engine.ddp import place_of
 from alt_ray.errors import JobError
 from alt_ray.training.owner import Owner
 from alt_ray.training.place import Place
@@ -123,6 +126,47 @@ def test_a_run_that_lost_its_folder_publishes_nothing_more(tmp_path: Path) -> No
     with pytest.raises(JobError, match="another run"):
         first.again()
     save_state(tmp_path, Progress(2), classifier, optimizers(classifier), Place(writing=attempt.writing))
+
+
+SEEN = ("an older state", "a newer state", "nothing")
+
+
+def _loads(rank: int, out: Path) -> None:
+    """What a worker goes on with: its weights after a step from the newest state, and those of the best; into its own folder."""
+    from torch import distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{out / 'rendezvous'}", rank=rank, world_size=2)
+    place = place_of(torch.device("cpu"))
+    for seen in SEEN:
+        folder = out / seen / str(rank)
+        classifier = model()
+        own = optimizers(classifier)
+        progress = load_newest(folder, classifier, own, place)
+        newest = weights(classifier)
+        step(classifier, own)
+        stepped = weights(classifier)
+        load_epoch(folder, progress.best_epoch, classifier, place)
+        with pytest.raises(JobError, match="0/checkpoints/epoch-0009"):
+            load_epoch(folder, 9, classifier, place)
+        torch.save((progress.epoch, progress.history, newest, stepped, weights(classifier)), folder / "found.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo over a shared file")
+def test_every_worker_goes_on_from_the_state_that_rank_0_chose(tmp_path: Path) -> None:
+    for seen in SEEN:
+        trained(tmp_path / seen / "0", 3)
+        (tmp_path / seen / "1").mkdir()
+    trained(tmp_path / SEEN[0] / "1", 1)
+    trained(tmp_path / SEEN[1] / "1", 6)
+    mp.spawn(_loads, args=(tmp_path,), nprocs=2)
+    for seen in SEEN:
+        one, other = (torch.load(tmp_path / seen / rank / "found.pt") for rank in "01")
+        assert one[:2] == other[:2] == (3, [{"epoch": 3}])
+        for expected, found in zip(one[2:], other[2:], strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        assert not torch.equal(one[2], one[3])
 
 
 def test_a_state_of_a_newer_version_is_passed_over(tmp_path: Path) -> None:
