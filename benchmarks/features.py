@@ -242,7 +242,7 @@ def ddp(num_clips: int) -> None:
 
 MEMORY = """
 import sys, numpy as np
-from alt_ray.engine.cluster import peak_memory_mib
+from alt_ray.memory import peak_memory_mib
 from alt_ray.features.loader import BatchLoader
 from alt_ray.features.store import FeatureStore
 store = FeatureStore(sys.argv[1])

@@ -265,7 +265,7 @@ def start(videos: Path, out: Path, model: str) -> tuple["subprocess.Popen[bytes]
 
 
 def wait_for_part(out: Path, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list((out / LABELS).glob("*.parquet")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     assert list((out / LABELS).glob("*.parquet")), "nothing was published in time"
@@ -294,7 +294,7 @@ def test_after_a_kill_the_same_command_finishes_with_every_input_once(
     try:
         wait_for_part(out, process)
         os.kill(process.pid, how)
-        process.wait(60)
+        process.wait(180)
     finally:
         end_what_is_left(mark)
     before = names_in(out, LABELS)
@@ -303,7 +303,7 @@ def test_after_a_kill_the_same_command_finishes_with_every_input_once(
 
     process, mark = start(folder, out, model)
     try:
-        assert process.wait(180) == 0
+        assert process.wait(400) == 0
     finally:
         end_what_is_left(mark)
     assert names_in(out, LABELS) == [f"slow{i:02}.mp4" for i in range(60)]

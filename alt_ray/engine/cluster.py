@@ -3,18 +3,17 @@
 import logging
 import os
 import platform
-import resource
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 
 import ray
 from ray.data import DataContext
 
+from alt_ray.engine.packing import Machine, machines_of
 from alt_ray.errors import JobError
 
 # Decoded frames on their way to the encoder: 26 clips of 8 frames at 224 pixels. Ray's default of 128 MiB makes the encoder wait
@@ -23,8 +22,8 @@ BLOCK_BYTES = 32 * 2**20
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[dict[str, float]]:
-    """Give the resources of a Ray cluster ({"CPU": 8.0, ...}): the one that this process is in, the one at `address` or
+def cluster(address: str | None) -> Iterator[tuple[Machine, ...]]:
+    """Give what each machine of a Ray cluster has ({"CPU": 8.0, ...}): the one that this process is in, the one at `address` or
     RAY_ADDRESS, or a new one on this machine, which ends with the block.
 
     Raises JobError if the cluster can't be reached.
@@ -46,7 +45,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         except (ConnectionError, RuntimeError, ValueError) as exc:
             raise JobError(f"no Ray cluster at {where}: {exc}") from exc
     try:
-        yield ray.cluster_resources()
+        yield machines_of(ray.nodes())
     finally:
         if is_ours:
             ray.shutdown()
@@ -83,15 +82,6 @@ def _set_up_data() -> None:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-
-
-def peak_memory_mib() -> int:
-    """The most memory that this process has held, without that of the process which started it (as ru_maxrss has it)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) // 1024
-    except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def versions() -> dict[str, str]:

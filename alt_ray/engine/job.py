@@ -20,13 +20,15 @@ import ray.exceptions
 
 import alt_ray
 from alt_ray.config import InputOptions, OutputOptions, TrackingOptions
-from alt_ray.engine.cluster import peak_memory_mib, versions
+from alt_ray.engine.cluster import versions
 from alt_ray.engine.progress import Progress
 from alt_ray.engine.resources import Resources
 from alt_ray.engine.sinks import RUN_FILE, OutputFolder, Published, refuse_other_settings
 from alt_ray.engine.stages import DecodeClips, DecodeSettings
+from alt_ray.engine.waiting import NOTICE_S, say_waiting
 from alt_ray.engine.writers import Writer
 from alt_ray.errors import JobError, UsageError
+from alt_ray.memory import peak_memory_mib
 from alt_ray.tracking import Tracker, recorded, tracked
 from alt_ray.video.manifest import Inputs
 from alt_ray.video.uris import local_path
@@ -65,9 +67,21 @@ def on_a_worker(function: Callable[[], _Value], plan: Resources, what: str) -> _
 
     Raises UsageError as the function does, and JobError (`what` could not be done) for everything else that goes wrong there.
     """
-    remote = ray.remote(num_cpus=plan.encoder_cpus, num_gpus=plan.encoder_gpus, max_retries=1)(function)
+    share = {"CPU": plan.encoder_cpus, "GPU": plan.encoder_gpus}
+
+    def task() -> Iterator[_Value | None]:
+        yield None  # it has a place
+        yield function()
+
+    remote = ray.remote(num_cpus=share["CPU"], num_gpus=share["GPU"], max_retries=1, num_returns="streaming")(task)
     try:
-        return ray.get(remote.remote())
+        values: Any = remote.remote()
+        if not ray.wait([values], timeout=NOTICE_S)[0]:
+            say_waiting(
+                "a worker with " + " and ".join(f"{number:g} {name}" for name, number in share.items() if number)
+            )
+        ray.get(next(values))
+        return ray.get(next(values))
     except ray.exceptions.RayTaskError as exc:
         if isinstance(exc.cause, UsageError):
             raise exc.cause from None

@@ -2,13 +2,15 @@
 
 On a GPU cluster the encoder has the GPUs and decoding has the CPUs. On CPUs both want the same cores, and which of them needs
 more isn't known before the videos are: each gets enough processes to use every core, the operating system divides the time,
-and Ray's backpressure stops the faster one. Ray's own CPU numbers are therefore only shares that add up to what there is.
+and Ray's backpressure stops the faster one. Ray's own CPU numbers are therefore only shares that add up to what there is, on
+each machine: a worker that is larger than every machine is waited for for ever.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alt_ray.config import ClusterOptions, Device
+from alt_ray.engine.packing import Machine, described, gpu_slots, largest_share, slots, total
 from alt_ray.errors import UsageError
 
 # Shares of a core on a CPU-only cluster: a decoder's own process waits for its child, and the encoder is the usual limit.
@@ -40,15 +42,9 @@ class Resources:
         return f"{self.num_encoders} encoders ({where}), {self.num_decoders} decoders"
 
 
-def plan_cluster(available: Mapping[str, float], options: ClusterOptions, device: Device = "auto") -> Resources:
-    """Divide the cluster that Ray says is there."""
-    return plan_resources(available.get("CPU", 0), available.get("GPU", 0), available.get("memory", 0), options, device)
-
-
-def plan_resources(
-    cpus: float, gpus: float, memory_bytes: float, options: ClusterOptions, device: Device = "auto"
-) -> Resources:
+def plan_cluster(machines: Sequence[Machine], options: ClusterOptions, device: Device = "auto") -> Resources:
     """Divide a cluster. Raises UsageError for what can never fit, which Ray would wait for for ever."""
+    cpus, gpus = total(machines, "CPU"), total(machines, "GPU")
     if cpus < 1:
         raise UsageError(f"the cluster has {cpus:g} CPUs; decoding needs at least 1")
     if device == "cuda" and not gpus:
@@ -59,42 +55,60 @@ def plan_resources(
             raise UsageError(
                 f"--gpus-per-actor {options.gpus_per_actor:g}, but the job has no GPU to use (cluster: {gpus:g})"
             )
-        return _on_cpus(cpus, memory_bytes, options)
-    return _on_gpus(cpus, gpus, options)
+        return _on_cpus(machines, options)
+    return _on_gpus(machines, options)
 
 
-def _on_cpus(cpus: float, memory_bytes: float, options: ClusterOptions) -> Resources:
-    affordable = int(MEMORY_SHARE * memory_bytes / MEMORY_PER_ENCODER)
-    num_encoders = options.num_actors or max(1, min(int(cpus), affordable))
-    num_decoders = options.num_decoders or max(1, int(cpus))
+def plan_resources(
+    cpus: float, gpus: float, memory_bytes: float, options: ClusterOptions, device: Device = "auto"
+) -> Resources:
+    """Divide a single machine, as `plan_cluster` does several."""
+    return plan_cluster([{"CPU": cpus, "GPU": gpus, "memory": memory_bytes}], options, device)
+
+
+def _on_cpus(machines: Sequence[Machine], options: ClusterOptions) -> Resources:
+    cpus = [machine.get("CPU", 0) for machine in machines]
+    affordable = [int(MEMORY_SHARE * machine.get("memory", 0) / MEMORY_PER_ENCODER) for machine in machines]
+    num_encoders = options.num_actors or max(1, sum(map(min, map(int, cpus), affordable)))
+    num_decoders = options.num_decoders or max(1, sum(map(int, cpus)))
+    encoder_cpus = largest_share([ENCODER_SHARE * own for own in cpus], num_encoders)
     return Resources(
         num_decoders=num_decoders,
-        decoder_cpus=round(DECODER_SHARE * cpus / num_decoders, 4),
+        decoder_cpus=largest_share([DECODER_SHARE * own for own in cpus], num_decoders),
         num_encoders=num_encoders,
-        encoder_cpus=round(ENCODER_SHARE * cpus / num_encoders, 4),
+        encoder_cpus=encoder_cpus,
         encoder_gpus=0.0,
-        encoder_threads=max(1, int(cpus) // num_encoders),
+        encoder_threads=max(1, int(encoder_cpus / ENCODER_SHARE + 0.01)),
         device="cpu",
         batch_clips=options.batch_clips or CPU_BATCH_CLIPS,
     )
 
 
-def _on_gpus(cpus: float, gpus: float, options: ClusterOptions) -> Resources:
+def _on_gpus(machines: Sequence[Machine], options: ClusterOptions) -> Resources:
     per_actor = options.gpus_per_actor or 1.0
-    # Ray packs fractions within one GPU and gives several only in whole numbers.
-    most = int(gpus) * int(1 / per_actor) if per_actor <= 1 else int(gpus / per_actor)
+    if per_actor > 1 and per_actor != int(per_actor):
+        raise UsageError(
+            f"--gpus-per-actor {per_actor:g}: Ray gives a share of one GPU, or whole ones; give below 1, or a whole number"
+        )
+    most = sum(gpu_slots(machine.get("GPU", 0), per_actor) for machine in machines)
+    if not most:
+        raise UsageError(f"--gpus-per-actor {per_actor:g}, but no machine has as many ({described(machines)})")
     num_encoders = options.num_actors or most
     if num_encoders > most:
         raise UsageError(
-            f"{num_encoders} actors of {per_actor:g} GPU each do not fit on {gpus:g} GPUs; at most {most} do"
+            f"{num_encoders} actors of {per_actor:g} GPU each do not fit on {described(machines)}; at most {most} do"
         )
-    encoder_cpus = min(1.0, cpus / (2 * num_encoders))
-    num_decoders = options.num_decoders or max(1, int(cpus - num_encoders * encoder_cpus))
+    # Encoders ask Ray for no CPU: decoders, which may stand anywhere, could take all those beside a GPU first, and the encoder
+    # of that GPU would be waited for for ever. A core for each is left free all the same.
+    cpus = total(machines, "CPU")
+    left = cpus - min(num_encoders, cpus / 2)
+    num_decoders = options.num_decoders or max(1, int(left))
+    share = largest_share([machine.get("CPU", 0) for machine in machines], num_decoders)
     return Resources(
         num_decoders=num_decoders,
-        decoder_cpus=round(min(1.0, (cpus - num_encoders * encoder_cpus) / num_decoders), 4),
+        decoder_cpus=round(min(1.0, left / num_decoders, share), 4),
         num_encoders=num_encoders,
-        encoder_cpus=round(encoder_cpus, 4),
+        encoder_cpus=0.0,
         encoder_gpus=per_actor,
         encoder_threads=1,
         device="cuda",
@@ -115,17 +129,37 @@ class TrainingResources:
         return f"{self.num_workers} workers with {self.cpus_per_worker:g} CPUs{gpu} each"
 
 
+# What a worker is given of its even share, where nobody says: all workers start together or none does, and what others hold of a
+# machine, such as an actor of another job, would stop a training that wants all of it. Ray Train's own actors ask for no CPU.
+TRAINING_SHARE = 0.9
+
+
 def plan_training(
-    available: Mapping[str, float], num_workers: int, cpus_per_worker: float | None, device: Device = "auto"
+    machines: Sequence[Machine], num_workers: int, cpus_per_worker: float | None, device: Device = "auto"
 ) -> TrainingResources:
-    """Divide a cluster among training workers. Raises UsageError for what can never fit, which Ray would wait for for ever."""
-    cpus, gpus = available.get("CPU", 0), available.get("GPU", 0)
-    if device == "cuda" and gpus < num_workers:
-        raise UsageError(f"--device cuda with {num_workers} workers, but the cluster has {gpus:g} GPUs")
-    each = cpus_per_worker or round(0.9 * cpus / num_workers, 4)
-    if each * num_workers > cpus:
+    """Divide a cluster among training workers, each of which stands on one machine.
+
+    Raises UsageError for what can never fit, which Ray would wait for for ever, and says what would.
+    """
+    gpus = [int(machine.get("GPU", 0)) if machine.get("CPU", 0) > 0 else 0 for machine in machines]
+    if device == "cuda" and sum(gpus) < num_workers:
+        fewer = f"; give --workers {sum(gpus)}, or --device cpu" if sum(gpus) else "; --device cpu runs without"
         raise UsageError(
-            f"{num_workers} workers of {each:g} CPUs do not fit on {cpus:g} CPUs; give fewer --workers or --cpus-per-worker"
+            f"--device cuda with {num_workers} workers, one GPU each, but there are {sum(gpus)} GPUs beside a CPU{fewer}"
         )
-    use_gpu = device != "cpu" and gpus >= num_workers
-    return TrainingResources(num_workers, each, 1.0 if use_gpu else 0.0)
+    cpus = [machine.get("CPU", 0) for machine in machines]
+    limits = gpus if device != "cpu" and sum(gpus) >= num_workers else None
+    share = largest_share(cpus, num_workers, limits)
+    if not share:
+        raise UsageError(f"{num_workers} workers do not fit on {described(machines)}; give fewer --workers")
+    if cpus_per_worker is None:
+        return TrainingResources(num_workers, round(TRAINING_SHARE * share, 4), 1.0 if limits else 0.0)
+    most = [slots(own, cpus_per_worker) for own in cpus]
+    fit = sum(most if limits is None else map(min, most, limits))
+    if fit < num_workers:
+        fewer = f"--workers {fit}, or " if fit else ""
+        raise UsageError(
+            f"{num_workers} workers of {cpus_per_worker:g} CPUs do not fit on {described(machines)}, where {fit} do; "
+            f"give {fewer}--cpus-per-worker {share:g} or less"
+        )
+    return TrainingResources(num_workers, cpus_per_worker, 1.0 if limits else 0.0)

@@ -34,7 +34,8 @@ from alt_ray.evaluation.task import Task
 from alt_ray.features.store import REGIONS, FeatureStore, encoder_of_store
 from alt_ray.tracking import Tracker, recorded, tracked
 from alt_ray.training.job import TrainingJob, run_tasks
-from alt_ray.training.place import Place
+from alt_ray.training.owner import Owner
+from alt_ray.training.place import Place, local_device
 from alt_ray.training.run import BEST
 from alt_ray.training.texts import Texts, embed_texts
 from alt_ray.video.uris import canonical_uri, local_path
@@ -216,17 +217,19 @@ def _run(
         return TrainingJob(store.uri, tuple(tasks), embedded, model, options.learning, str(out), threads, origin)
 
     if not options.uses_ray:
-        return run_tasks(job(texts(), os.cpu_count() or 1), Place(say=hear))
+        place = Place(device=local_device(options.encoder.device), say=hear, writing=Owner.begin(out).writing)
+        return run_tasks(job(texts(), os.cpu_count() or 1), place)
 
     from alt_ray.engine.resources import plan_training
     from alt_ray.engine.train_workers import PROGRESS_FILE, train_on_workers
 
-    with cluster(options.cluster.address) as available:
-        plan = plan_training(available, options.workers, options.cpus_per_worker, options.encoder.device)
+    with cluster(options.cluster.address) as machines:
+        plan = plan_training(machines, options.workers, options.cpus_per_worker, options.encoder.device)
         announce(f"train: {plan}", quiet=options.output.quiet)
         with Tail(out / PROGRESS_FILE, hear):
             return train_on_workers(
                 job(texts(), max(1, int(plan.cpus_per_worker))),
+                Owner.begin(out),
                 options.workers,
                 plan.cpus_per_worker,
                 plan.gpus_per_worker,

@@ -39,7 +39,8 @@ class BatchLoader:
     """Batches of the clips whose view 0 stands at `first_rows` [N] of the store, with the indices `target` [N] of their labels.
 
     batch_clips: B. In training, a clip is read in another of its views in each epoch, the augmented ones if there are any.
-    `wait_s` is how long the reader of batches had to wait for them, in all. Raises FeatureError for no clips, or a batch smaller
+    pin: put batches where a GPU copies from without the processor waiting. `wait_s` is how long the reader of batches had to
+    wait for them, in all. Raises FeatureError for no clips, or a batch smaller
     than its shares.
     """
 
@@ -52,6 +53,7 @@ class BatchLoader:
         batch_clips: int,
         seed: int = 0,
         share: Share | None = None,
+        pin: bool = False,
         num_threads: int = 2,
         ahead: int = 3,
     ) -> None:
@@ -67,7 +69,7 @@ class BatchLoader:
         self.store, self.seed = store, seed
         self.first_rows, self.target = np.asarray(first_rows, np.int64), np.asarray(target, np.int64)
         self.batch_clips = batch_clips
-        self.num_threads, self.ahead = num_threads, ahead
+        self.pin, self.num_threads, self.ahead = pin, num_threads, ahead
         self.wait_s = 0.0
         parts, self._part = np.unique(store.part_of(self.first_rows), return_inverse=True)
         self._num_parts = len(parts)
@@ -140,7 +142,7 @@ class BatchLoader:
 
     def _batch(self, rows: np.ndarray, target: np.ndarray, weight: float) -> RegionBatch:
         found = {name: torch.from_numpy(_signed(values)) for name, values in self.store.read(rows).items()}
-        return RegionBatch(
+        batch = RegionBatch(
             tokens=found["regions"].float(),
             sizes=found["sizes"].float(),
             target=torch.from_numpy(target),
@@ -149,6 +151,7 @@ class BatchLoader:
             align_tokens=found["align"].float() if "align" in found else None,
             weight=weight,
         )
+        return batch.pinned() if self.pin else batch
 
 
 def _signed(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ B clips, T frames, R tokens of a frame, N patches, D joint dimension, C labels.
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,18 @@ class RegionBatch:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def to(self, device: torch.device) -> "RegionBatch":
+        """The batch on a device; from pinned memory without waiting for the copies."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> "RegionBatch":
+        """The batch in memory that a GPU copies from by itself. Needs a GPU."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "RegionBatch":
+        tensors: dict[str, Any] = {name: change(v) for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True)
@@ -198,14 +211,14 @@ class Trainer:
         return share
 
     def _backward(self, batch: RegionBatch) -> Tensor:
-        target_B = batch.target.to(self.device)
+        batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
             logits_BC = self.classifier(batch).float()
-        loss = F.cross_entropy(logits_BC, target_B, label_smoothing=self.options.label_smoothing)
+        loss = F.cross_entropy(logits_BC, batch.target, label_smoothing=self.options.label_smoothing)
         (loss if batch.weight == 1 else loss * batch.weight).backward()
         if batch.weight == 0:
             return torch.zeros(3, dtype=torch.float64, device=self.device)
-        right = (logits_BC.detach().argmax(-1) == target_B).sum()
+        right = (logits_BC.detach().argmax(-1) == batch.target).sum()
         return torch.stack([loss.detach().double() * len(batch), right.double(), right.new_tensor(len(batch)).double()])
 
     def _update(self) -> None:
@@ -241,9 +254,10 @@ def _optimizers(classifier: nn.Module, options: TrainOptions) -> list[torch.opti
 def predict(classifier: nn.Module, batches: Iterable[RegionBatch]) -> tuple[Tensor, Tensor]:
     """Return (logits [N, C] float32, target [N]) of all batches, in order, on the CPU, without noise."""
     was_training = classifier.training
+    device = next((own.device for own in (*classifier.parameters(), *classifier.buffers())), torch.device("cpu"))
     classifier.eval()
     try:
-        parts = [(classifier(batch).float().cpu(), batch.target.cpu()) for batch in batches]
+        parts = [(classifier(batch.to(device)).float().cpu(), batch.target.cpu()) for batch in batches]
     finally:
         classifier.train(was_training)
     return torch.cat([logits for logits, _ in parts]), torch.cat([target for _, target in parts])

@@ -1,10 +1,16 @@
 """Which worker this is, and how it works together with the others. Knows nothing of what they do."""
 
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from alt_ray.config import Device
+from alt_ray.errors import UsageError
 
 
 def _same(value: Any) -> Any:
@@ -16,7 +22,9 @@ class Place:
     """Which worker this is, and how it works together with the others; alone by default.
 
     reduce: sum a tensor over all workers, in place. gather: the values of all workers, in order of rank, on rank 0 (others get
-    any). wrap: DDP around a classifier. barrier: wait until everybody is here. say: tell the driver something, on rank 0.
+    any). share: the value of rank 0, on every rank, whatever the others give. wrap: DDP around a classifier. barrier: wait until
+    everybody is here. say: tell the driver something, on rank 0. writing: a block in which the run's folder is ours to write
+    to; raises JobError if it is not any more.
     """
 
     rank: int = 0
@@ -24,10 +32,23 @@ class Place:
     device: str = "cpu"
     reduce: Callable[[Tensor], Tensor] = _same
     gather: Callable[[Any], list[Any]] = field(default=lambda value: [value])
+    share: Callable[[Any], Any] = _same
     wrap: Callable[[nn.Module], nn.Module] = _same
     barrier: Callable[[], Any] = field(default=lambda: None)
     say: Callable[[dict[str, Any]], None] = field(default=lambda entry: None)
+    writing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     def warn(self, text: str) -> None:
         if self.rank == 0:
             self.say({"warning": text})
+
+
+def local_device(wanted: Device) -> str:
+    """The device of a training in this process. Raises UsageError for a GPU that torch does not see."""
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise UsageError("--device cuda, but torch sees no GPU here; --device cpu runs without")
+    return "cpu"

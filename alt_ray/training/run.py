@@ -7,6 +7,7 @@ N clips, V views, C labels.
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from alt_ray.evaluation.metrics import Metrics, measure, per_class_table
 from alt_ray.evaluation.task import Task
 from alt_ray.features.loader import BatchLoader, Share
 from alt_ray.features.store import FeatureStore
+from alt_ray.memory import peak_memory_mib
 from alt_ray.models.checkpoint import save_checkpoint
 from alt_ray.models.training import RegionClassifier, Trainer, TrainOptions
 from alt_ray.training.methods import ask, build_classifier, can_answer, checkpoint_of
@@ -50,7 +52,9 @@ class TaskRun:
     def run(self) -> dict[str, Any] | None:
         """Train (going on from where an earlier run stopped), test, write the folder; return its metrics on rank 0, else None."""
         finished = self.folder / RESULT_FILE
-        if finished.exists():
+        if self.place.share(
+            finished.exists()
+        ):  # decided by one: a disk that caches shows another worker another folder
             return json.loads(finished.read_text()) if self.place.rank == 0 else None
         classifier = build_classifier(self.model, self.store.record, self.texts, self.task.labels, self.task.seed)
         classifier.to(self.place.device)
@@ -70,7 +74,8 @@ class TaskRun:
             "history": progress.history,
             "tests": {name: metrics.summary() for name, metrics in tests.items()},
         }
-        self._write(classifier, tests, result)
+        with self.place.writing():
+            self._write(classifier, tests, result)
         return result
 
     def _train(self, classifier: nn.Module) -> Progress:
@@ -85,6 +90,7 @@ class TaskRun:
             batch_clips=min(learning.batch, max(len(self.task.train), place.world_size * learning.accumulate)),
             seed=self.task.seed,
             share=Share(place.rank, place.world_size, learning.accumulate),
+            pin=place.device.startswith("cuda"),
         )
         options = TrainOptions(
             epochs=learning.epochs,
@@ -103,14 +109,14 @@ class TaskRun:
             accumulate=learning.accumulate,
             reduce=place.reduce,
         )
-        progress = load_newest(self.folder, classifier, trainer.optimizers, place.warn)
+        progress = load_newest(self.folder, classifier, trainer.optimizers, place)
         while progress.epoch < learning.epochs and not self._is_enough(progress):
             self._run_epoch(classifier, trainer, loader, progress)
             if place.rank == 0:
-                save_state(self.folder, progress, classifier, trainer.optimizers)
+                save_state(self.folder, progress, classifier, trainer.optimizers, place)
             place.barrier()
         if progress.best_epoch:
-            load_epoch(self.folder, progress.best_epoch, classifier)
+            load_epoch(self.folder, progress.best_epoch, classifier, place)
         if initial:
             _average(classifier, initial, learning.average)
         return progress
@@ -131,7 +137,8 @@ class TaskRun:
         }
         if len(self.task.val):
             metrics = self._predict(classifier, self.task.val, self.task.labels)
-            entry["val_top_1"] = self._from_rank_0(None if metrics is None else metrics.top_1)
+            entry["val_top_1"] = self.place.share(None if metrics is None else metrics.top_1)
+        entry |= self._memory()
         progress.epoch = epoch + 1
         progress.history.append(entry)
         value = entry.get("val_top_1", float(progress.epoch))
@@ -165,14 +172,17 @@ class TaskRun:
         ask(classifier, self.texts, self.task.labels)
         return None if scores_NC is None else measure(scores_NC, self.task.target(clips, labels), labels)
 
-    def _from_rank_0(self, value: float | None) -> float:
-        tensor = torch.tensor([value or 0.0], dtype=torch.float64, device=self.place.device)
-        if self.place.rank:
-            tensor.zero_()
-        return float(self.place.reduce(tensor)[0])
+    def _memory(self) -> dict[str, int]:
+        """The most that any worker has held so far, in MiB: of its process, and on its GPU. Flat in the size of the store."""
+        own = {"peak_memory_mib": peak_memory_mib()}
+        if self.place.device.startswith("cuda"):
+            own["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated(self.place.device) // 2**20
+        workers = [worker for worker in self.place.gather(own) if worker is not None]
+        return {name: max(worker[name] for worker in workers) for name in own}
 
     def _write(self, classifier: nn.Module, tests: dict[str, Metrics], result: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(f".{BEST}.*"):  # of a run that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
         training = {"protocol": self.task.description, "seed": self.task.seed, **asdict(self.learning), **self.origin}
         checkpoint = checkpoint_of(classifier, self.store.record, self.texts, training)
         if checkpoint is not None:

@@ -35,6 +35,7 @@ def scores_of(
             np.zeros(len(first_rows), np.int64),
             batch_clips=max(batch_views, share.world_size) * share.world_size,
             share=share,
+            pin=place.device.startswith("cuda"),
         )
         scores_RC = predict(classifier, loader.in_order())[0].softmax(-1).numpy()
     parts = place.gather((own.repeat(views), scores_RC))
