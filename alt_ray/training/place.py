@@ -4,7 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from alt_ray.config import Device
+from alt_ray.errors import UsageError
 
 
 def _same(value: Any) -> Any:
@@ -31,3 +35,14 @@ class Place:
     def warn(self, text: str) -> None:
         if self.rank == 0:
             self.say({"warning": text})
+
+
+def local_device(wanted: Device) -> str:
+    """The device of a training in this process. Raises UsageError for a GPU that torch does not see."""
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise UsageError("--device cuda, but torch sees no GPU here; --device cpu runs without")
+    return "cpu"
