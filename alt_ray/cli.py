@@ -133,13 +133,9 @@ def _status(summary: Any, options: Any) -> int:
     """Print the summary where JSON was asked for, and return the exit status by the share that failed."""
     if options.output.json:
         print(json.dumps(dataclasses.asdict(summary)))
-    failed = summary.failed + summary.failed_before  # however often the job was interrupted
-    if failed > options.inputs.max_failed * summary.inputs:
-        print(
-            f"error: {failed} of {summary.inputs} inputs failed, more than --max-failed {options.inputs.max_failed:g} "
-            f"allows; {options.out}/failures says why",
-            file=sys.stderr,
-        )
+    problem = summary.too_many_failed(options.inputs.max_failed, options.out)
+    if problem is not None:
+        print(f"error: {problem}", file=sys.stderr)
         return FAILED
     return OK
 

@@ -32,7 +32,8 @@ class EncoderOptions:
     encoder: str | None = None
     """open_clip model name (ViT-B-16), a JSON model config, or pocket, which ships with this package."""
     pretrained: str | None = None
-    """open_clip tag (openai), a checkpoint file (.safetensors, or .pt), or "none" for random weights; pocket has its own."""
+    """open_clip tag (openai), a checkpoint file (.safetensors, or .pt), or "none" for random weights; pocket has its own.
+    With an adapter or stored features: where the weights of their encoder are now, if they moved."""
     merge_r: int | None = None
     """Tokens merged in each block of the encoder; none: 0."""
     merge_ratio: float | None = None
@@ -44,7 +45,7 @@ class EncoderOptions:
     dtype: Dtype = "float32"
     """Number format of the image encoder."""
     device: Device = "auto"
-    """Where the encoder runs; auto takes a GPU if the cluster has one."""
+    """Where the model runs; auto takes a GPU if there is one."""
 
     def __post_init__(self) -> None:
         if self.merge_r is not None and self.merge_r < 0:

@@ -5,10 +5,17 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from alt_ray.config import ClusterOptions, EncoderOptions, OutputOptions, SamplingOptions, TrackingOptions
+from alt_ray.config import (
+    ClusterOptions,
+    EncoderOptions,
+    InputOptions,
+    OutputOptions,
+    SamplingOptions,
+    TrackingOptions,
+)
 from alt_ray.errors import UsageError
 from alt_ray.evaluation.options import ProtocolOptions
-from alt_ray.models.configs import Conv, ConvOver, Pooling
+from alt_ray.models.configs import AdapterConfig, AlignmentConfig, Conv, ConvOver, Pooling
 
 Method = Literal["alt", "learned-queries", "linear-probe", "frozen"]
 TrainerKind = Literal["auto", "ray", "local"]
@@ -45,6 +52,11 @@ class ModelOptions:
     mix: float = 0.0
     """Share of the frozen embedding that is added after training, for labels that were not trained on."""
 
+    def __post_init__(self) -> None:
+        # What no encoder is needed for is refused at once: a training on videos comes to its model after hours of decoding.
+        AlignmentConfig(temperature=self.temperature, pooling=self.pooling)
+        AdapterConfig(num_blocks=self.blocks, dropout=self.dropout, mix=self.mix)
+
 
 @dataclass(frozen=True)
 class LearningOptions:
@@ -76,10 +88,17 @@ class LearningOptions:
     """Weights tested and kept: this share of the trained ones, the rest of those at the start. Below 1 needs --residual."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulate", "patience"):
+        for name in ("epochs", "batch", "accumulate", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name} must be at least 1, got {value}")
+        if self.lr <= 0:
+            raise UsageError(f"--lr must be above 0, got {self.lr}")
+        for name in ("muon_lr", "weight_decay", "warmup_epochs", "max_norm"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"--label-smoothing must be at least 0 and below 1, got {self.label_smoothing}")
         if not 0 <= self.average <= 1:
             raise UsageError(f"--average is a share from 0 to 1, got {self.average}")
 
@@ -116,6 +135,7 @@ class TrainJobOptions:
     protocol: ProtocolOptions = field(default_factory=ProtocolOptions)
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    inputs: InputOptions = field(default_factory=InputOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
@@ -125,6 +145,11 @@ class TrainJobOptions:
             raise UsageError(f"--workers must be at least 1, got {self.workers}")
         if self.trainer == "local" and self.workers > 1:
             raise UsageError(f"--trainer local is one process; --workers {self.workers} needs --trainer ray")
+        if self.learning.batch < self.workers * self.learning.accumulate:
+            raise UsageError(
+                f"--batch {self.learning.batch} can't be shared by {self.workers} workers in {self.learning.accumulate} parts "
+                f"each (--accumulate): expected at least {self.workers * self.learning.accumulate}"
+            )
         if self.learning.average < 1 and not self.model.residual:
             raise UsageError(
                 "--average below 1 mixes with the weights at the start, which are frozen CLIP only with --residual; "
@@ -146,14 +171,18 @@ class TrainJobOptions:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Test a trained adapter on stored region features, by a protocol of the field."""
+    """Test a trained adapter on stored region features, by a protocol of the field.
+
+    SOURCE may also be videos: they are encoded first, as the adapter's encoder does it, into OUT/features.
+    """
 
     source: Annotated[Positional[str], arg(metavar="FEATURES")]
-    """Feature store (a folder that `alt-ray encode` wrote)."""
+    """Feature store (a folder that `alt-ray encode` wrote), or videos as `alt-ray label` takes them."""
     adapter: str = "pocket"
-    """Checkpoint folder of a trained adapter, or pocket; "none": frozen CLIP."""
+    """Checkpoint folder of a trained adapter, or pocket; "none": frozen CLIP (with videos, name the --encoder)."""
     out: str | None = None
-    """Folder for metrics.json, the table by class and the confusion matrix; none: beside the features, in evaluation/."""
+    """Folder for metrics.json, the table by class and the confusion matrix; none: beside the features, in evaluation/. Needed
+    with videos."""
     labels: str | None = None
     """Label names, in order: a file, or a list with commas; none: those of the clips, sorted."""
     template: str | None = None
@@ -162,12 +191,20 @@ class EvaluateOptions:
     """Entity corpus, where it is not the adapter's."""
     temperature: float | None = None
     """Alignment temperature; none: the adapter's."""
-    pretrained: str | None = None
-    """Where the encoder's weights are now, if they moved: its text tower embeds the labels."""
     batch: int = 64
     """Views that are looked at together."""
     config: str | None = None
     """YAML file with any of these options; flags win over it."""
     protocol: ProtocolOptions = field(default_factory=ProtocolOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    inputs: InputOptions = field(default_factory=InputOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"--batch must be at least 1, got {self.batch}")
+        if self.temperature is not None:
+            AlignmentConfig(temperature=self.temperature)

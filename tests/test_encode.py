@@ -82,14 +82,29 @@ class TestEncode:
                 )
             )
 
-    def test_labels_splits_and_groups_of_a_manifest_are_in_the_store(self, videos: Path, tmp_path: Path) -> None:
-        encode(encode_options(videos, tmp_path / "features"))
-        store = FeatureStore(str(tmp_path / "features"))
-        given = {row["path"]: row for row in pa.csv.read_csv(videos).to_pylist()}
-        for clip in store.clips().to_pylist():
-            row = next(row for path, row in given.items() if clip["uri"].endswith(path))
-            assert (clip["label"], clip["split"], clip["group"]) == (row["label"], row["split"], row["group"])
-        assert store.record.sampling == {"frames": 8, "views": 1, "train_views": 0}
+    def test_the_store_says_what_the_manifest_says_now_and_nothing_is_encoded_again(
+        self, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "features"
+        encode(encode_options(videos, out, inputs=InputOptions(limit=6)))
+        given = pa.csv.read_csv(videos).to_pylist()
+        assert said_by(FeatureStore(str(out))) == said_in(given[:6])
+        assert FeatureStore(str(out)).record.sampling == {"frames": 8, "views": 1, "train_views": 0}
+        parts = {part: part.stat().st_mtime_ns for part in (out / "regions").iterdir()}
+        given[0]["label"], given[7]["label"] = "corrected", "corrected, too"
+        corrected = tmp_path / "corrected.csv"
+        pa.csv.write_csv(pa.Table.from_pylist(given), corrected)
+        inputs = InputOptions(root=str(videos.parent), limit=7)
+        with pytest.raises(UsageError, match="other settings"):
+            encode(encode_options(corrected, out, inputs=inputs, sampling=SamplingOptions(frames=4)))
+        assert not (out / "annotations").exists()
+        summary = encode(encode_options(corrected, out, inputs=inputs, output=OutputOptions()))
+        assert (summary.already_done, summary.labelled) == (6, 1)
+        assert summary.annotated == {"label": 1, "split": 0, "group": 0}
+        assert "of 1 clips that were encoded before" in capsys.readouterr().err
+        assert json.loads((out / "run.json").read_text())["annotated"] == summary.annotated
+        assert parts.items() <= {part: part.stat().st_mtime_ns for part in (out / "regions").iterdir()}.items()
+        assert said_by(FeatureStore(str(out))) == said_in(given[:7])
 
     def test_a_second_run_does_what_is_missing_and_broken_files_cost_themselves(self, tmp_path: Path) -> None:
         folder = tmp_path / "videos"
@@ -149,6 +164,15 @@ class TestEncode:
             relabel(options)
         with pytest.raises(UsageError, match="say what to look for"):
             relabel(RelabelOptions(source=str(tmp_path / "features"), out=str(tmp_path / "out"), output=QUIET))
+
+
+def said_by(store: FeatureStore) -> dict[str, tuple[str, str, str]]:
+    clips = store.clips().to_pylist()
+    return {Path(clip["uri"]).name: (clip["label"], clip["split"], clip["group"]) for clip in clips}
+
+
+def said_in(manifest: list[dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
+    return {Path(row["path"]).name: (row["label"], row["split"], row["group"]) for row in manifest}
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ LOWEST = {
     "errors",
     "bundled",
     "memory",
+    "tables",
     "words",
     "",
 }

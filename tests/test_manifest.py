@@ -324,3 +324,21 @@ def test_a_source_without_videos_says_what_there_is_and_what_is_accepted(tmp_pat
 
 def test_a_listed_file_that_is_missing_is_an_input(tmp_path: Path) -> None:
     assert rows(write(tmp_path / "l.txt", "gone.mp4"))[0]["uri"] == f"{tmp_path}/gone.mp4"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "given"),
+    [
+        ("a.csv", "path,label,split\na.mp4,,train\n", {"label", "split"}),  # a column, if an empty one
+        ("a.csv", "path,id\na.mp4,x\n", set()),
+        ("a.jsonl", '{"path": "a.mp4"}\n{"path": "b.mp4", "group": null}\n', {"group"}),
+        ("a.txt", "a.mp4\nb.mp4\n", set()),
+        ("a.txt", "a.mp4\nb.mp4 3\n", {"label"}),
+        ("a.mp4", "", set()),
+        ("", "", set()),  # the folder
+    ],
+)
+def test_what_a_source_has_a_column_for_is_known(tmp_path: Path, name: str, text: str, given: set[str]) -> None:
+    (tmp_path / "a.mp4").touch()
+    source = write(tmp_path / name, text) if name else str(tmp_path)
+    assert read_source(source).given == given

@@ -8,7 +8,7 @@ Knows nothing of the command line, nor of what the features are for.
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import ray.data
 
 from alt_ray.config_features import EncodeOptions
+from alt_ray.engine.annotate import annotate
 from alt_ray.engine.cluster import cluster
 from alt_ray.engine.encode_stages import EncodeClips, WriteRegions
 from alt_ray.engine.job import INPUT_COLUMNS, ClipJob, Summary, decoded_clips, on_a_worker, results_of, through_encoders
@@ -28,9 +29,10 @@ from alt_ray.engine.stages import DecodeSettings
 from alt_ray.engine.writers import PartPublisher
 from alt_ray.errors import JobError
 from alt_ray.features.layout import StoreRecord
+from alt_ray.tables import take
 from alt_ray.video.augment import Augmentation
 from alt_ray.video.isolation import DECODE_FUNCTION
-from alt_ray.video.manifest import read_source
+from alt_ray.video.manifest import Inputs, read_source
 from alt_ray.video.sampling import ClipSpec
 from alt_ray.video.uris import local_path
 
@@ -41,19 +43,26 @@ MAX_PART_BYTES, MAX_PART_CLIPS, PARTS_PER_JOB = 64 * 2**20, 256, 32
 
 @dataclass
 class EncodeSummary(Summary):
-    """The balance of an encode run. `encoded` is `labelled` by another name; sizes are bytes a clip."""
+    """The balance of an encode run. `encoded` is `labelled` by another name; sizes are bytes a clip.
+
+    `annotated`: how many clips that were encoded before got another label, split and group.
+    """
 
     encoded: int = 0
+    annotated: dict[str, int] = field(default_factory=dict)
     bytes_per_clip: int = 0
     predicted_bytes_per_clip: int = 0
 
 
-def encode(options: EncodeOptions, *, decode_function: str = DECODE_FUNCTION) -> EncodeSummary:
+def encode(
+    options: EncodeOptions, *, inputs: Inputs | None = None, decode_function: str = DECODE_FUNCTION
+) -> EncodeSummary:
     """Encode everything in `options.source` into the store `options.out`, and return the balance, which is in run.json, too.
 
-    Raises UsageError (nothing was begun) or JobError (what was finished is kept; the same call goes on from there).
+    Clips that are there already get the labels, splits and groups that the source says now. `inputs`: the source, if it was read
+    already. Raises UsageError (nothing was begun) or JobError (what was finished is kept; the same call goes on from there).
     """
-    inputs = read_source(options.source, root=options.inputs.root, limit=options.inputs.limit)
+    inputs = inputs or read_source(options.source, root=options.inputs.root, limit=options.inputs.limit)
     folder = OutputFolder(options.out, REGIONS)
     folder.read_run()  # a folder of something newer is refused before anything is waited for
     quiet = options.output.quiet
@@ -77,7 +86,7 @@ def encode(options: EncodeOptions, *, decode_function: str = DECODE_FUNCTION) ->
 
         def stream(clips: pa.Table) -> Iterator[pa.Table]:
             # Sources are often sorted by label, and training mixes the clips of a few parts at a time: parts must be mixed.
-            mixed = clips.take(np.random.default_rng(0).permutation(clips.num_rows))
+            mixed = take(clips, np.random.default_rng(0).permutation(clips.num_rows))
             return results_of(encode_dataset(mixed, decode, request, prepared, record, folder.uri, plan))
 
         publishers: list[PartPublisher] = []
@@ -101,11 +110,15 @@ def encode(options: EncodeOptions, *, decode_function: str = DECODE_FUNCTION) ->
             notes=_notes(prepared),
             record={"resources": asdict(plan), "predicted_bytes_per_clip": record.bytes_per_clip},
         )
+        job.check()
+        annotated = annotate(folder, inputs, quiet=quiet)
+        job.record["annotated"] = annotated
         balance = job.run()
         written = sum(publisher.num_bytes for publisher in publishers)
         return EncodeSummary(
             **asdict(balance),
             encoded=balance.labelled,
+            annotated=annotated,
             bytes_per_clip=round(written / balance.labelled) if balance.labelled else 0,
             predicted_bytes_per_clip=record.bytes_per_clip,
         )

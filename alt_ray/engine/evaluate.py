@@ -1,6 +1,6 @@
 """The evaluate job: a trained adapter asked about stored clips by a protocol. In this process: regions are cheap to label.
 
-Knows nothing of the command line, nor of Ray.
+Videos are encoded first, which is a job on Ray of its own. Knows nothing of the command line.
 """
 
 import time
@@ -15,6 +15,7 @@ from alt_ray.config_train import EvaluateOptions
 from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import versions
+from alt_ray.engine.feature_source import FEATURES, is_store, store_named, store_of_videos
 from alt_ray.engine.model import adapter_digest
 from alt_ray.engine.progress import announce
 from alt_ray.engine.report_runs import TrainingReport, summary_of
@@ -26,15 +27,16 @@ from alt_ray.evaluation.names import disclosure
 from alt_ray.evaluation.protocols import evaluation_tasks
 from alt_ray.evaluation.splits import has_split
 from alt_ray.evaluation.task import Task
-from alt_ray.features.store import FeatureStore
+from alt_ray.features.store import FeatureStore, encoder_of_store
 from alt_ray.models.alt import AltModel
 from alt_ray.models.checkpoint import EncoderRecord, check_encoder, load_checkpoint, same_encoder_of
-from alt_ray.models.text import label_embeddings
+from alt_ray.models.text import label_embeddings, prompts
 from alt_ray.models.textcache import cached_text
 from alt_ray.models.training import RegionClassifier
 from alt_ray.tracking import recorded, tracked
-from alt_ray.training.place import Place
+from alt_ray.training.place import Place, local_device
 from alt_ray.training.testing import scores_of
+from alt_ray.video.manifest import Inputs
 from alt_ray.video.uris import canonical_uri, local_path
 
 
@@ -52,11 +54,13 @@ class _Asked:
 
 def evaluate(options: EvaluateOptions, *, draw: Draw = no_picture) -> TrainingReport:
     """Test by the protocol, write metrics.json, tables and pictures, and return the results. Raises UsageError."""
-    store = FeatureStore(options.source)
+    device = local_device(options.encoder.device)
     labels = read_labels(options.labels) if options.labels is not None else None
+    store = _store(options, labels)
     clips = store.clips()
     tasks = evaluation_tasks(clips, labels, options.protocol)
     asked = _model(options, store)
+    asked.model.to(device)
     _refuse_seen_clips(store, tasks, asked, options)
     folder = RunFolder(options.out or _beside(options.source))
     first_rows = clips["first_row"].to_numpy()
@@ -81,7 +85,12 @@ def evaluate(options: EvaluateOptions, *, draw: Draw = no_picture) -> TrainingRe
                     embedded[asked_labels] = _embedded(options, store, asked, asked_labels)
                 asked.model.set_labels(embedded[asked_labels], asked_labels)
                 scores_NC = scores_of(
-                    RegionClassifier(asked.model), store, first_rows[index], len(asked_labels), Place(), options.batch
+                    RegionClassifier(asked.model),
+                    store,
+                    first_rows[index],
+                    len(asked_labels),
+                    Place(device=device),
+                    options.batch,
                 )
                 assert scores_NC is not None
                 metrics = measure(scores_NC, task.target(index, asked_labels), asked_labels)
@@ -100,11 +109,31 @@ def evaluate(options: EvaluateOptions, *, draw: Draw = no_picture) -> TrainingRe
     return report
 
 
+def _store(options: EvaluateOptions, labels: tuple[str, ...] | None) -> FeatureStore:
+    if is_store(options.source):
+        return store_named("evaluate", options)
+    if options.out is None:
+        raise UsageError(
+            f"say where the features of the videos in {options.source} and the results go: --out DIR (or name a feature store)"
+        )
+    features = RunFolder(options.out).path / FEATURES
+
+    def check(inputs: Inputs) -> None:
+        prompts((), options.template or "photo")
+        if "label" in inputs.given or encoder_of_store(str(features)) is None:  # else the store may know labels
+            evaluation_tasks(inputs.table, labels, options.protocol)
+        digest = None if options.corpus is None else load_corpus(options.corpus).digest
+        if options.adapter != "none":
+            load_checkpoint(options.adapter, corpus_digest=digest)
+
+    return store_of_videos("evaluate", options, features, check)
+
+
 def _model(options: EvaluateOptions, store: FeatureStore) -> _Asked:
     record = EncoderRecord(**store.record.encoder)
     if options.adapter == "none":
         corpus = corpus_for(store, options.corpus, ())
-        encoder = same_encoder_of(record, pretrained=options.pretrained)
+        encoder = same_encoder_of(record, pretrained=options.encoder.pretrained)
         entities_KD = cached_text(encoder, corpus.texts())
         model = AltModel(None, entities_KD, entities_KD[:2], logit_scale=record.logit_scale)
         return _Asked(
@@ -131,7 +160,7 @@ def _model(options: EvaluateOptions, store: FeatureStore) -> _Asked:
 def _embedded(options: EvaluateOptions, store: FeatureStore, asked: _Asked, labels: tuple[str, ...]) -> Tensor:
     if asked.model.label_names == labels and options.template is None:
         return asked.model.labels  # those of the training: no encoder is needed
-    encoder = same_encoder_of(EncoderRecord(**store.record.encoder), pretrained=options.pretrained)
+    encoder = same_encoder_of(EncoderRecord(**store.record.encoder), pretrained=options.encoder.pretrained)
     return label_embeddings(encoder, labels, asked.template)
 
 

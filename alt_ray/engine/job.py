@@ -29,6 +29,7 @@ from alt_ray.engine.waiting import NOTICE_S, say_waiting
 from alt_ray.engine.writers import Writer
 from alt_ray.errors import JobError, UsageError
 from alt_ray.memory import peak_memory_mib
+from alt_ray.tables import wide_column
 from alt_ray.tracking import Tracker, recorded, tracked
 from alt_ray.video.manifest import Inputs
 from alt_ray.video.uris import local_path
@@ -60,6 +61,20 @@ class Summary:
     @property
     def is_balanced(self) -> bool:
         return self.inputs == self.labelled + self.failed + self.already_done
+
+    @property
+    def num_failures(self) -> int:
+        """Inputs without a result, in this run and in earlier ones: however often the job was interrupted."""
+        return self.failed + self.failed_before
+
+    def too_many_failed(self, max_failed: float, out: str) -> str | None:
+        """What is to be said where more than a share of the inputs failed, which makes the whole command fail; else None."""
+        if self.num_failures <= max_failed * self.inputs:
+            return None
+        return (
+            f"{self.num_failures} of {self.inputs} inputs failed, more than --max-failed {max_failed:g} allows; "
+            f"{out}/failures says why"
+        )
 
 
 def on_a_worker(function: Callable[[], _Value], plan: Resources, what: str) -> _Value:
@@ -130,13 +145,14 @@ def _shards(clips: pa.Table, plan: Resources) -> list[pa.Table]:
     even = clips.num_rows // (plan.num_decoders * SHARDS_PER_DECODER)
     size = max(min(even, MAX_SHARD_CLIPS), clips.num_rows // MAX_SHARDS, 1)
     size = -(-size // plan.batch_clips) * plan.batch_clips  # whole batches, so that no encoder gets the rest of one
-    clips = clips.combine_chunks()
-    return [clips.slice(start, size) for start in range(0, clips.num_rows, size)]
+    # One chunk each, made shard by shard: of all clips together, a column of text may be too long for one.
+    return [clips.slice(start, size).combine_chunks() for start in range(0, clips.num_rows, size)]
 
 
 def digest_of_ids(ids: pa.ChunkedArray) -> str:
     """Tells lists of inputs apart, whatever their order."""
     found = hashlib.sha256()
+    ids = wide_column(ids)
     ordered = ids.take(pc.sort_indices(ids))
     for start in range(0, len(ordered), 4096):  # a list of all of them would be most of the driver's memory
         found.update("".join(ordered.slice(start, 4096).to_pylist()).encode())
@@ -167,10 +183,14 @@ class ClipJob:
     record: dict[str, Any] = field(default_factory=dict)
     _startup_s: float | None = None
 
+    def check(self) -> None:
+        """Raise UsageError for a folder of other settings. Under the lock: another run may just have ended."""
+        if (before := self.folder.read_run()) is not None:
+            refuse_other_settings(before.get("settings", {}), self.settings, self.folder.uri)
+
     def run(self) -> Summary:
         """Do what is missing. Raises UsageError for a folder of other settings, JobError where the balance does not hold."""
-        if (before := self.folder.read_run()) is not None:  # under the lock: another run may just have ended
-            refuse_other_settings(before.get("settings", {}), self.settings, self.folder.uri)
+        self.check()
         with tracked(self.tracking, self.command, spool_folder=local_path(self.folder.uri)) as run:
             run.params(recorded(self.options))
             run.tags({"versions": versions(), **{name: self.record[name] for name in self.record if "digest" in name}})

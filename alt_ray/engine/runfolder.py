@@ -44,11 +44,22 @@ class RunFolder:
                 ) from exc
             yield
 
-    def check(self, settings: dict[str, Any]) -> None:
-        """Raise UsageError if the folder is of a newer version, or of other settings, which are shown."""
+    def check(self, settings: dict[str, Any], *, partly: bool = False) -> None:
+        """Raise UsageError if the folder is of a newer version, or of other settings, which are shown.
+
+        partly: `settings` are not all; others may be anything.
+        """
+        record = self.read_run()
+        if record is not None:
+            recorded = record.get("settings", {})
+            recorded = {name: recorded[name] for name in recorded if name in settings} if partly else recorded
+            refuse_other_settings(recorded, json.loads(json.dumps(settings)), str(self.path))
+
+    def read_run(self) -> dict[str, Any] | None:
+        """The record of the last run, None before the first. Raises UsageError for one of a newer version, or a broken one."""
         file = self.path / RUN_FILE
         if not file.exists():
-            return
+            return None
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as exc:
@@ -58,7 +69,7 @@ class RunFolder:
                 f"{self.path} has format {record.get('format_version')}, this version reads {FORMAT_VERSION}; "
                 f"it was written by alt_ray {record.get('alt_ray_version')}"
             )
-        refuse_other_settings(record.get("settings", {}), json.loads(json.dumps(settings)), str(self.path))
+        return record
 
     def write(self, name: str, record: Any) -> Path:
         """Write a JSON file; a reader finds the old one or the new one."""

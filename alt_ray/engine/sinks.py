@@ -22,6 +22,7 @@ from pyarrow import fs as arrow_fs
 from alt_ray.errors import JobError, UsageError
 from alt_ray.features.layout import flat
 from alt_ray.schema import FORMAT_VERSION, failure_schema
+from alt_ray.tables import each_part, is_in, wide_column
 from alt_ray.video.sources import remote_errors, resolve
 from alt_ray.video.uris import canonical_uri, local_path
 
@@ -82,38 +83,37 @@ class OutputFolder:
         infos = self.filesystem.get_file_info(arrow_fs.FileSelector(f"{self.path}/{name}", allow_not_found=True))
         return [info for info in infos if info.extension == "parquet"]
 
-    def ids(self, name: str) -> pa.Array:
+    def ids(self, name: str) -> pa.ChunkedArray:
         """The video ids in the published parts of `name`, once for all views. Raises JobError for a part that can't be read."""
-        chunks = []
-        for part in self.parts(name):
-            try:
-                with pq.ParquetFile(part, filesystem=self.filesystem) as file:
-                    columns = ["video_id", "view"] if "view" in file.schema_arrow.names else ["video_id"]
-                    table = file.read(columns)
-                if "view" in columns:
-                    table = table.filter(pc.equal(table["view"], 0))
-                chunks += table["video_id"].chunks
-            except (OSError, ValueError) as exc:
-                raise JobError(f"{part} can't be read ({exc}); delete it, and its videos are done again") from exc
-        return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
+        chunks = [chunk for ids in each_part(self._ids_of, self.parts(name), self.filesystem) for chunk in ids.chunks]
+        return wide_column(pa.chunked_array(chunks, pa.string()))
+
+    def _ids_of(self, part: str) -> pa.ChunkedArray:
+        try:
+            with pq.ParquetFile(part, filesystem=self.filesystem) as file:
+                has_views = "view" in file.schema_arrow.names
+                table = file.read(["video_id", "view"] if has_views else ["video_id"])
+        except (OSError, ValueError) as exc:
+            raise JobError(f"{part} can't be read ({exc}); delete it, and its videos are done again") from exc
+        return (table.filter(pc.equal(table["view"], 0)) if has_views else table)["video_id"]
 
     def published(self, inputs: pa.ChunkedArray) -> "Published":
         """What is published of the inputs with these video ids."""
         results, failures = self.ids(self.results), self.ids(FAILURES)
         failed = pads.dataset(self.parts(FAILURES), schema=failure_schema(), filesystem=self.filesystem)
         errors = failed.to_table(columns=["video_id", "error"])  # messages are most of it
-        errors = errors.filter(pc.is_in(errors["video_id"], value_set=inputs.combine_chunks()))["error"]
-        everything = pa.concat_arrays([results, failures])
+        errors = errors.filter(is_in(errors["video_id"], inputs))["error"]
+        everything = pa.chunked_array([*results.chunks, *failures.chunks], pa.large_string())
         return Published(
-            is_done=pc.is_in(inputs, value_set=everything),
-            labelled=pc.sum(pc.is_in(inputs, value_set=results)).as_py() or 0,
+            is_done=is_in(inputs, everything),
+            labelled=pc.sum(is_in(inputs, results)).as_py() or 0,
             failures={row["values"]: row["counts"] for row in pc.value_counts(errors).to_pylist()},
             num_twice=len(everything) - pc.count_distinct(everything).as_py(),
         )
 
-    def publish(self, table: pa.Table, name: str) -> None:
-        """Write one part. Readers see all of it or none."""
-        file = new_part_name()
+    def publish(self, table: pa.Table, name: str, file: str | None = None) -> None:
+        """Write one part, under a name of its own unless one is given. Readers see all of it or none."""
+        file = file or new_part_name()
         temporary = f"{self.path}/{TEMPORARY}/{file}"
         try:
             pq.write_table(table, temporary, filesystem=self.filesystem, compression="zstd")

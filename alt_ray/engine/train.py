@@ -8,7 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,28 +17,27 @@ import numpy as np
 
 import alt_ray
 from alt_ray import bundled
-from alt_ray.config_features import EncodeOptions
 from alt_ray.config_train import TrainJobOptions
 from alt_ray.corpus.entities import Corpus, read_templates
 from alt_ray.corpus.files import default_corpus_path, load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster, versions
-from alt_ray.engine.encode import encode
+from alt_ray.engine.feature_source import FEATURES, is_store, store_named, store_of_videos
 from alt_ray.engine.progress import announce
 from alt_ray.engine.report_runs import TrainingReport, say_entry, summary_of
 from alt_ray.engine.runfolder import RunFolder
 from alt_ray.engine.tail import Tail
+from alt_ray.engine.train_checks import check_videos, settings_of
 from alt_ray.evaluation.names import disclosure
 from alt_ray.evaluation.protocols import training_tasks
 from alt_ray.evaluation.task import Task
-from alt_ray.features.store import REGIONS, FeatureStore, encoder_of_store
+from alt_ray.features.store import FeatureStore
 from alt_ray.tracking import Tracker, recorded, tracked
 from alt_ray.training.job import TrainingJob, run_tasks
 from alt_ray.training.owner import Owner
 from alt_ray.training.place import Place, local_device
 from alt_ray.training.run import BEST
 from alt_ray.training.texts import Texts, embed_texts
-from alt_ray.video.uris import canonical_uri, local_path
 
 Draw = Callable[[Path, np.ndarray, Sequence[str]], None]  # a confusion matrix [C, C] and its labels, into a file
 
@@ -55,9 +54,18 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
     folder = RunFolder(options.out)
     quiet = options.output.quiet
     with folder.lock():
-        source = options.source if is_store(options.source) else _encoded(options, folder.path / "features")
-        store = FeatureStore(source)
         labels = read_labels(options.labels) if options.labels is not None else None
+        if is_store(options.source):
+            store = store_named("train", options)
+        else:
+            features = folder.path / FEATURES
+            store = store_of_videos(
+                "train",
+                options,
+                features,
+                lambda inputs: check_videos(options, labels, folder, features, inputs),
+                train_views=options.train_views,
+            )
         tasks = training_tasks(store.clips(), labels, options.protocol)
         corpus = corpus_for(store, options.model.corpus, options.model.entity_templates)
         settings = settings_of(options, store, corpus, tasks[0].labels)
@@ -147,53 +155,11 @@ def _track(run: Tracker, out: Path, report: TrainingReport) -> None:
         log_model(run, out / BEST)
 
 
-def is_store(source: str) -> bool:
-    """Whether a source is a feature store, by what is in the folder."""
-    path = local_path(canonical_uri(source))
-    return (Path(path) / REGIONS).is_dir() if path is not None else encoder_of_store(source) is not None
-
-
 def corpus_for(store: FeatureStore, corpus: str | None, templates: tuple[str, ...]) -> Corpus:
     """The corpus named, or the default: that of the drawn world for features of its encoder, else the one of real actions."""
     if corpus is None and store.record.encoder["pretrained"] == bundled.POCKET:
         corpus = str(default_corpus_path().with_name("pocket.jsonl"))
     return load_corpus(corpus, read_templates(templates))
-
-
-def settings_of(
-    options: TrainJobOptions, store: FeatureStore, corpus: Corpus, labels: tuple[str, ...]
-) -> dict[str, Any]:
-    """What results depend on: a folder holds those of one."""
-    learning = asdict(options.learning)
-    learning.pop("accumulate")  # changes how a step is computed, not what
-    return {
-        "features": store.digest,
-        "weights_digest": store.record.encoder["weights_digest"],
-        "corpus_digest": corpus.digest,
-        "labels": list(labels),
-        "model": {
-            name: value for name, value in asdict(options.model).items() if name not in ("corpus", "entity_templates")
-        },
-        "learning": learning,
-        "protocol": asdict(options.protocol),
-    }
-
-
-def _encoded(options: TrainJobOptions, out: Path) -> str:
-    encode(
-        EncodeOptions(
-            source=options.source,
-            out=str(out),
-            adapter=options.adapter,
-            train_views=options.train_views,
-            encoder=options.encoder,
-            sampling=options.sampling,
-            cluster=options.cluster,
-            tracking=options.tracking,
-            output=replace(options.output, json=False),
-        )
-    )
-    return str(out)
 
 
 def _run(

@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
 from alt_ray.errors import FeatureError
+from alt_ray.features.annotations import laid_over, read_annotations
 from alt_ray.features.layout import SMALL_COLUMNS, StoreRecord
+from alt_ray.tables import each_part, is_in, wide
 from alt_ray.video.sources import remote_errors, resolve
 from alt_ray.video.uris import canonical_uri
 
@@ -35,8 +37,9 @@ MAX_OPEN_PARTS = 2 * WINDOW_PARTS  # the next window is read ahead while the las
 class FeatureStore:
     """A folder that `alt-ray encode` wrote. `rows` is its index, one row per view, sorted by video id and view.
 
-    `rows` has SMALL_COLUMNS and where each stands: part (index into `parts`), row. Raises FeatureError for a folder without
-    parts, with parts of different encoders, or with a part that can't be read.
+    `rows` has SMALL_COLUMNS (label, split and group as they are now: features.annotations) and where each stands: part (index
+    into `parts`), row. Raises FeatureError for a folder without parts, with parts of different encoders, or with a part that
+    can't be read.
     """
 
     def __init__(self, uri: str) -> None:
@@ -56,17 +59,18 @@ class FeatureStore:
         self._files: OrderedDict[int, _OpenPart] = OrderedDict()
         self._lock = Lock()
         tables = []
-        for number in range(len(self.parts)):
-            table, record = self._read_index(number)
+        for number, (table, record) in enumerate(each_part(self._read_index, range(len(self.parts)), self._filesystem)):
             if number == 0:
                 self.record = record
-            elif difference := self.record.difference(record):
+            elif record != self.record:
                 raise FeatureError(
-                    f"{uri} mixes parts of different stores: {self.parts[0]}, {self.parts[number]}: {difference}"
+                    f"{uri} mixes parts of different stores: {self.parts[0]}, {self.parts[number]}: "
+                    f"{self.record.difference(record)}"
                 )
             tables.append(table)
         order = [("video_id", "ascending"), ("view", "ascending")]
-        self.rows = pa.concat_tables(tables).sort_by(order).combine_chunks()
+        rows = wide(pa.concat_tables(tables)).sort_by(order).combine_chunks()
+        self.rows = laid_over(rows, read_annotations(self._filesystem, location.path.rstrip("/"))).combine_chunks()
         self._refuse_missing_views()
 
     @cached_property
@@ -128,10 +132,8 @@ class FeatureStore:
 
     def parts_of(self, clips: pa.Table) -> pa.Table:
         """Return the parts that hold some clips: part (its uri) and video_ids (those of the clips that are in it)."""
-        part_of = pa.table({"video_id": self.rows["video_id"], "part": self.rows["part"]}).filter(
-            pc.equal(self.rows["view"], 0)
-        )
-        wanted = part_of.filter(pc.is_in(part_of["video_id"], value_set=clips["video_id"].combine_chunks()))
+        part_of = self.rows.select(["video_id", "part"]).filter(pc.equal(self.rows["view"], 0))
+        wanted = part_of.filter(is_in(part_of["video_id"], clips["video_id"]))
         grouped = wanted.group_by("part").aggregate([("video_id", "list")])
         names = [
             f"{self.uri.rstrip('/')}/{REGIONS}/{self.parts[i].rsplit('/', 1)[1]}" for i in grouped["part"].to_pylist()

@@ -3,7 +3,8 @@
 B clips, T frames, C labels, K entities, D joint dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,24 @@ class LinearProbe(nn.Module):
         return self.linear(self.norm(embedding_BD))
 
 
+def adapter_config(options: ModelOptions, model_config: Mapping[str, Any]) -> AdapterConfig | None:
+    """The adapter of a method for an encoder given as open_clip config; None for methods without one. Raises ModelError."""
+    if options.method in ("frozen", "linear-probe"):
+        return None
+    changes: dict[str, Any] = {
+        "queries": "learned" if options.method == "learned-queries" else "entity",
+        "num_blocks": options.blocks,
+        "conv": options.conv,
+        "conv_over": options.conv_over,
+        "dropout": options.dropout,
+        "residual": options.residual,
+        "mix": options.mix,
+    }
+    if options.width is not None:
+        changes["width"] = options.width
+    return AdapterConfig.for_model(model_config, **changes)
+
+
 def build_classifier(
     options: ModelOptions, record: StoreRecord, texts: Texts, labels: Sequence[str], seed: int
 ) -> nn.Module:
@@ -49,20 +68,8 @@ def build_classifier(
     logit_scale = float(record.encoder["logit_scale"])
     if options.method == "linear-probe":
         return LinearProbe(record.dim, len(labels))
-    adapter = None
-    if options.method != "frozen":
-        changes: dict[str, object] = {
-            "queries": "learned" if options.method == "learned-queries" else "entity",
-            "num_blocks": options.blocks,
-            "conv": options.conv,
-            "conv_over": options.conv_over,
-            "dropout": options.dropout,
-            "residual": options.residual,
-            "mix": options.mix,
-        }
-        if options.width is not None:
-            changes["width"] = options.width
-        adapter = VideoAdapter(AdapterConfig.for_model(record.encoder["model_config"], **changes))
+    config = adapter_config(options, record.encoder["model_config"])
+    adapter = VideoAdapter(config) if config is not None else None
     model = AltModel(
         None,
         torch.from_numpy(texts.entities_KD),

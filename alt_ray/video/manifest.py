@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alt_ray.errors import SourceError
+from alt_ray.tables import take
 from alt_ray.video.listing import is_glob, list_videos
 from alt_ray.video.manifest_formats import BATCH_ROWS, MANIFEST_EXTENSIONS, Columns, Manifest, open_manifest
 from alt_ray.video.sources import kind_of, remote_errors
@@ -38,13 +39,15 @@ class Inputs:
     """What a source holds. `table` has INPUTS_SCHEMA, one row per clip, in the order of the source.
 
     `other_files` counts, by extension, the files of a folder that are no inputs (with a limit: those that were met
-    before it was reached). `duplicates` counts the rows that were dropped because an earlier one has the same video id.
+    before it was reached). `duplicates` counts the rows that were dropped because an earlier one has the same video id. `given`
+    are those of label, split and group that the source has a column for, be it empty; a folder has none.
     """
 
     table: pa.Table
     source: str
     other_files: dict[str, int]
     duplicates: int
+    given: frozenset[str] = frozenset()
 
 
 def read_source(source: str, *, root: str | None = None, limit: int | None = None) -> Inputs:
@@ -66,7 +69,7 @@ def read_source(source: str, *, root: str | None = None, limit: int | None = Non
     if kind is None:
         raise SourceError(f"{source} does not exist; {_ACCEPTED}")
     if extension in VIDEO_EXTENSIONS:
-        table, _ = _collect(iter([{"path": pa.array([uri])}]), "/", lambda row: source, limit)
+        table, _, _ = _collect(iter([{"path": pa.array([uri])}]), "/", lambda row: source, limit)
         return Inputs(table, uri, {}, 0)
     if extension in MANIFEST_EXTENSIONS:
         folder = parent_uri(uri) if root is None else canonical_uri(root.rstrip("/") or "/")
@@ -97,7 +100,7 @@ def _read_listing(source: str, uri: str, limit: int | None) -> Inputs:
         while block := list(itertools.islice(uris, BATCH_ROWS)):
             yield {"path": pa.array(block, pa.string())}
 
-    table, duplicates = _collect(batches(), "/", lambda row: source, limit)
+    table, duplicates, _ = _collect(batches(), "/", lambda row: source, limit)
     if not table.num_rows:
         counts = ", ".join(f"{count} {extension}" for extension, count in other_files.most_common(20))
         found = f"no videos in {source}, only other files: {counts}" if counts else f"no files in {source}"
@@ -107,25 +110,28 @@ def _read_listing(source: str, uri: str, limit: int | None) -> Inputs:
 
 def _read_manifest(source: str, manifest: Manifest, folder: str, limit: int | None) -> Inputs:
     try:
-        table, duplicates = _collect(manifest.batches(), folder, manifest.where, limit)
+        table, duplicates, columns = _collect(manifest.batches(), folder, manifest.where, limit)
     except OSError as exc:  # a connection that broke
         raise SourceError(f"{source} can't be read to its end: {exc}") from exc
     if not table.num_rows:
         raise SourceError(f"{source} holds no rows; a manifest has one video in each")
-    return Inputs(table, manifest.uri, {}, duplicates)
+    return Inputs(table, manifest.uri, {}, duplicates, columns & {"label", "split", "group"})
 
 
 def _collect(
     batches: Iterator[Columns], folder: str, where: Callable[[int], str], limit: int | None
-) -> tuple[pa.Table, int]:
-    """Check the rows of all batches, until `limit` different ones were met; also return the number of duplicates."""
+) -> tuple[pa.Table, int, frozenset[str]]:
+    """Check the rows of all batches, until `limit` different ones were met; also return the number of duplicates and the
+    columns that were met."""
     checked: list[pa.RecordBatch] = []
+    columns: set[str] = set()
     keys: list[np.ndarray] = []
     num_rows = 0
     is_first = np.zeros(0, dtype=bool)
     for raw in batches:
         batch = _check(raw, folder, lambda row, before=num_rows: where(before + row))  # type: ignore[misc]
         checked.append(batch)
+        columns |= raw.keys()
         # Python's own hash (64 bits, of this process only) finds the few rows that may be duplicates.
         keys.append(np.fromiter(map(hash, batch.column("video_id").to_pylist()), np.int64, batch.num_rows))
         num_rows += batch.num_rows
@@ -140,7 +146,8 @@ def _collect(
         num_rows = int(np.flatnonzero(is_first)[limit - 1]) + 1
         table, is_first = table.slice(0, num_rows), is_first[:num_rows]
     num_kept = int(is_first.sum())
-    return (table if num_kept == num_rows else table.filter(pa.array(is_first))), num_rows - num_kept
+    kept = table if num_kept == num_rows else table.filter(pa.array(is_first))
+    return kept, num_rows - num_kept, frozenset(columns)
 
 
 def _first_of_each(table: pa.Table, keys: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
@@ -154,7 +161,8 @@ def _first_of_each(table: pa.Table, keys: np.ndarray, where: Callable[[int], str
         return is_first
     later = order[repeats]
     earlier = order[starts[np.searchsorted(starts, repeats, side="right") - 1]]
-    left, right = table.take(later), table.take(earlier)
+    compared = table.select(["video_id", "uri", "start_s", "end_s"])
+    left, right = take(compared, later), take(compared, earlier)
 
     def same(column: str) -> np.ndarray:
         a, b = left[column], right[column]

@@ -170,7 +170,7 @@ def _read_jsonl(uri: str) -> Iterator[Columns]:
     known: dict[tuple[str, ...], dict[str, str]] = {}  # by the fields of an object: most have the same
     lines = _lines(uri)
     while block := list(itertools.islice(lines, BATCH_ROWS)):
-        columns: dict[str, list[str | None]] = {name: [None] * len(block) for name in COLUMNS}
+        columns: dict[str, list[str | None]] = {}  # those that some record has
         for row, (number, line) in enumerate(block):
             where = f"{uri}, line {number}"
             try:
@@ -186,7 +186,8 @@ def _read_jsonl(uri: str) -> Iterator[Columns]:
                 value = record[name]
                 if isinstance(value, bool | list | dict):
                     raise SourceError(f"{where}: {name} is {json.dumps(value)}; expected text, a number or null")
-                columns[column][row] = value if value is None else str(value)
+                values = columns.setdefault(column, [None] * len(block))
+                values[row] = value if value is None else str(value)
         yield _as_arrow(columns, uri, block)
 
 
@@ -194,7 +195,8 @@ def _read_bare(uri: str) -> Iterator[Columns]:
     lines = _lines(uri)
     while block := list(itertools.islice(lines, BATCH_ROWS)):
         paths, labels = zip(*(parse_bare(line) for _, line in block), strict=True)
-        yield _as_arrow({"path": list(paths), "label": list(labels)}, uri, block)
+        found = {"path": list(paths), "label": list(labels)}
+        yield _as_arrow(found if any(labels) else {"path": found["path"]}, uri, block)
 
 
 def parse_bare(line: str) -> tuple[str, str | None]:
