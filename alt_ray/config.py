@@ -26,7 +26,15 @@ def _positive(owner: object, *names: str) -> None:
 
 
 @dataclass(frozen=True)
-class EncoderOptions:
+class DeviceOptions:
+    """Where the model runs."""
+
+    device: Device = "auto"
+    """Where the model runs; auto takes a GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class EncoderOptions(DeviceOptions):
     """Which frozen encoder, and how its tokens merge. With an adapter all of that is the adapter's."""
 
     encoder: str | None = None
@@ -44,8 +52,6 @@ class EncoderOptions:
     """What regions are aligned by: the final tokens, or the value path of the last block; none: final."""
     dtype: Dtype = "float32"
     """Number format of the image encoder."""
-    device: Device = "auto"
-    """Where the model runs; auto takes a GPU if there is one."""
 
     def __post_init__(self) -> None:
         if self.merge_r is not None and self.merge_r < 0:
@@ -116,7 +122,7 @@ class ClusterOptions:
     num_decoders: int | None = None
     """Processes that decode videos; none: as many as the CPUs allow."""
     batch_clips: int | None = None
-    """Clips that the encoder takes at once; none: 4 on CPUs, 32 on GPUs."""
+    """Clips that the model takes at once; none: 4 on CPUs, 32 on GPUs, in relabel as many as are 16 or 128 MiB."""
 
     def __post_init__(self) -> None:
         _positive(self, "num_actors", "num_decoders", "batch_clips")

@@ -7,6 +7,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from alt_ray.config import (
     ClusterOptions,
+    DeviceOptions,
     EncoderOptions,
     InputOptions,
     OutputOptions,
@@ -81,6 +82,7 @@ class RelabelOptions:
     """Entities kept per video."""
     config: str | None = None
     """YAML file with any of these options; flags win over it."""
+    place: DeviceOptions = field(default_factory=DeviceOptions)
     inputs: InputOptions = field(default_factory=InputOptions)
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     tracking: TrackingOptions = field(default_factory=TrackingOptions)

@@ -52,6 +52,7 @@ def write_store(
             "split": np.array([("test" if i // 4 % 4 == 3 else "train") if splits else None for i in index], object),
             "group": np.array([f"g{i // 4 % 5}" for i in index]),
             "regions": regions,
+            "align": regions[:, :, :, ::-1],
             "sizes": np.ones((len(index), V, T, R)),
             "region_of_patch": np.ones((len(index), V, T, record.num_patches)),
             "pooled": regions.mean(3),

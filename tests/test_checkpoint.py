@@ -18,7 +18,9 @@ from alt_ray.models.checkpoint import (
     Checkpoint,
     CheckpointConfig,
     EncoderRecord,
+    encoder_of,
     load_checkpoint,
+    same_encoder_of,
     save_checkpoint,
 )
 from alt_ray.models.configs import AlignmentConfig
@@ -119,6 +121,27 @@ def test_another_encoder_is_refused_with_both_values(
     with pytest.raises(CheckpointError, match=named) as caught:
         load_checkpoint(folder, encoder=replace(mine, **change))
     assert str(getattr(mine, named)) in str(caught.value) and str(change[named]) in str(caught.value)
+
+
+def test_random_weights_of_any_seed_are_rebuilt_from_the_checkpoint_and_from_what_a_store_recorded(
+    tmp_path: Path,
+) -> None:
+    encoder = load_encoder(TINY, merge_r=MERGE, seed=3)
+    checkpoint = load_checkpoint(save_checkpoint(tmp_path / "best", make(encoder)))
+    stored = EncoderRecord(**json.loads(json.dumps(EncoderRecord.of(encoder).plain())))
+    for record in (checkpoint.config.encoder, stored):
+        rebuilt = same_encoder_of(record)
+        assert record.seed == 3
+        torch.testing.assert_close(rebuilt.encode_text(["an arm"]), encoder.encode_text(["an arm"]), rtol=0, atol=0)
+    checkpoint.model(encoder_of(checkpoint.config.encoder))
+    with pytest.raises(CheckpointError, match="weights_digest"):
+        same_encoder_of(replace(stored, seed=0))
+
+
+def test_a_record_of_the_usual_seed_is_as_it_was_before_records_had_one(encoder: RegionEncoder) -> None:
+    record = EncoderRecord.of(encoder)
+    assert "seed" not in record.plain()
+    assert EncoderRecord(**record.plain()) == record
 
 
 def test_a_live_encoder_with_other_weights_or_merging_is_refused(folder: Path) -> None:

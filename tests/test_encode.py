@@ -15,7 +15,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from alt_ray.config import ClusterOptions, EncoderOptions, InputOptions, LabelOptions, OutputOptions, SamplingOptions
+from alt_ray.config import (
+    ClusterOptions,
+    DeviceOptions,
+    EncoderOptions,
+    InputOptions,
+    LabelOptions,
+    OutputOptions,
+    SamplingOptions,
+)
 from alt_ray.config_features import EncodeOptions, RelabelOptions
 from alt_ray.engine.encode import clip_spec, encode, encode_dataset, store_record
 from alt_ray.engine.encoding import prepare_encoder
@@ -150,6 +158,34 @@ class TestEncode:
         stats = written.stats()
         operators = [line for line in stats.splitlines() if line.startswith("Operator")]
         assert len([line for line in operators if "MapBatches" in line]) == 3, operators
+
+    def test_a_store_of_random_weights_of_any_seed_is_relabelled_by_their_texts(self, tmp_path: Path) -> None:
+        folder, out = tmp_path / "videos", tmp_path / "out"
+        folder.mkdir()
+        for i in range(2):
+            write_video(folder / f"v{i}.mp4", num_frames=10 + i)
+        (tmp_path / "things.txt").write_text("ball\nguitar\nwall\n")
+        encoder = EncoderOptions(encoder=tiny_clip(tmp_path), pretrained="none", merge_r=2)
+        encode(encode_options(folder, tmp_path / "features", adapter=None, encoder=encoder, seed=3))
+        asked: dict[str, Any] = {"labels": "walking,running", "corpus": str(tmp_path / "things.txt"), "output": QUIET}
+        label(LabelOptions(source=str(folder), out=str(tmp_path / "direct"), encoder=encoder, seed=3, **asked))
+        for limit in (1, None):
+            summary = relabel(
+                RelabelOptions(
+                    source=str(tmp_path / "features"),
+                    out=str(out),
+                    adapter="none",
+                    place=DeviceOptions("cpu"),
+                    inputs=InputOptions(limit=limit),
+                    **asked,
+                )
+            )
+        assert (summary.inputs, summary.labelled, summary.already_done) == (2, 1, 1)
+        direct, again = rows(tmp_path / "direct" / "labels"), rows(out / "labels")
+        for key, row in direct.items():
+            assert again[key]["model_digest"] == row["model_digest"]
+            assert again[key]["score"] == pytest.approx(row["score"], abs=0.02)
+            assert np.dot(again[key]["embedding"], row["embedding"]) > 0.999
 
     def test_an_adapter_of_another_encoder_is_refused_by_name(self, tmp_path: Path) -> None:
         folder = tmp_path / "videos"

@@ -47,14 +47,6 @@ def test_clips_are_one_row_each_whatever_their_views(tmp_path: Path) -> None:
     assert store.rows["augmented"].to_pylist()[:3] == [False, False, True]
 
 
-def test_parts_of_clips_name_each_part_once_with_the_clips_asked_for(tmp_path: Path) -> None:
-    store = FeatureStore(str(write_store(tmp_path, 25)))
-    clips = store.clips().take([0, 3, 24])
-    parts = sorted(store.parts_of(clips).to_pylist(), key=lambda row: row["part"])
-    assert [Path(row["part"]).name for row in parts] == ["part-000000.parquet", "part-000020.parquet"]
-    assert sorted(parts[0]["video_ids"]) == ["id000000", "id000003"]
-
-
 def test_parts_of_another_encoder_are_refused_by_name(tmp_path: Path) -> None:
     write_store(tmp_path, 10)
     other = write_store(tmp_path / "other", 10, pocket_record(weights_digest="sha256:other"))

@@ -3,8 +3,6 @@
 B clips, V views, T frames, H x W pixels, R tokens of a frame, N patches, D joint dimension.
 """
 
-from dataclasses import asdict
-
 import numpy as np
 import torch
 
@@ -23,7 +21,7 @@ def prepare_encoder(request: EncodeRequest) -> PreparedEncoder:
     if num_frames is None and request.adapter is not None:
         num_frames = int(load_checkpoint(request.adapter).config.sampling.get("frames", DEFAULT_FRAMES))
     return PreparedEncoder(
-        record=asdict(EncoderRecord.of(encoder)),
+        record=EncoderRecord.of(encoder).plain(),
         num_patches=encoder.num_patches,
         num_frames=num_frames or DEFAULT_FRAMES,
     )

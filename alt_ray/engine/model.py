@@ -9,7 +9,7 @@ B clips, V views, T frames, H x W pixels, C labels, K entities, D embedding dim,
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.errors import CheckpointError, UsageError
 from alt_ray.models.alt import AltModel, AltOutput
 from alt_ray.models.checkpoint import Checkpoint, EncoderRecord, encoder_of, load_checkpoint
-from alt_ray.models.encoder import RegionEncoder, load_encoder
 from alt_ray.models.text import label_embeddings
 from alt_ray.models.textcache import cached_text
 from alt_ray.video.sampling import DEFAULT_FRAMES, Interpolation, ResizeMode
+
+if TYPE_CHECKING:
+    from alt_ray.models.encoder import RegionEncoder
 
 DEFAULT_TEMPLATE = "photo"
 
@@ -180,13 +182,13 @@ def _checkpoint(request: ModelRequest) -> Checkpoint | None:
     return load_checkpoint(request.adapter, corpus_digest=corpus_digest, device=request.device)
 
 
-def _encoder(request: ModelRequest, checkpoint: Checkpoint | None) -> RegionEncoder:
+def _encoder(request: ModelRequest, checkpoint: Checkpoint | None) -> "RegionEncoder":
     return encoder_for(request.encoder, checkpoint, request.adapter, request.device, request.seed)
 
 
 def encoder_for(
     options: EncoderOptions, checkpoint: Checkpoint | None, adapter: str | None, device: str, seed: int
-) -> RegionEncoder:
+) -> "RegionEncoder":
     """Load the encoder that the options name, or that of the checkpoint `adapter`. Raises ModelError, CheckpointError."""
     if checkpoint is not None:
         record = checkpoint.config.encoder
@@ -194,6 +196,8 @@ def encoder_for(
             raise CheckpointError(f"--adapter {adapter} was trained with {record.name}, not {options.encoder}")
         return encoder_of(record, pretrained=options.pretrained, device=device, dtype=options.dtype)
     assert options.encoder is not None
+    from alt_ray.models.encoder import load_encoder  # open_clip: seconds that workers of relabel can do without
+
     return load_encoder(
         options.encoder,
         options.pretrained,

@@ -1,12 +1,13 @@
 """The relabel job: as `label`, from stored regions. No video is opened, and no encoder runs.
 
-    parts of the store --> read, align, adapt (a few processes) --> driver --> Parquet parts
+    shards of rows of the store --> read, align, adapt (a few processes) --> driver --> Parquet parts
 
+The driver keeps what the balance needs of each clip, its id, and where it stands: 30 bytes or so.
 Knows nothing of the command line.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -28,9 +29,16 @@ from alt_ray.engine.sinks import OutputFolder
 from alt_ray.engine.writers import ResultWriter
 from alt_ray.errors import UsageError
 from alt_ray.features.layout import StoreRecord
+from alt_ray.features.ranges import shards_of
 from alt_ray.features.store import FeatureStore
 from alt_ray.schema import label_schema
 from alt_ray.video.manifest import Inputs
+
+# What a task of a worker reads: little, so that results come early and the last tasks end together, but enough of it that Ray's
+# own work, a hundredth of a second a task, is small beside it.
+MAX_SHARD_BYTES, MAX_SHARD_CLIPS, SHARDS_PER_WORKER, MAX_SHARDS = 64 * 2**20, 1024, 8, 20_000
+# Regions that the model takes at once.
+CPU_BATCH_BYTES, GPU_BATCH_BYTES, MAX_BATCH_CLIPS = 16 * 2**20, 128 * 2**20, 256
 
 
 def relabel(options: RelabelOptions) -> Summary:
@@ -38,7 +46,7 @@ def relabel(options: RelabelOptions) -> Summary:
 
     Raises UsageError (nothing was begun; a store of another encoder than the adapter's, for one) or JobError.
     """
-    store = FeatureStore(options.source)
+    store = open_store(options.source, options.inputs.limit)
     adapter = adapter_for(options.adapter, store.record)
     if adapter is None and options.labels is None:
         raise UsageError("say what to look for: --labels FILE, or --labels 'walking,running', or an --adapter")
@@ -50,12 +58,12 @@ def relabel(options: RelabelOptions) -> Summary:
     )
     folder = OutputFolder(options.out)
     folder.read_run()  # a folder of something newer is refused before anything is waited for
-    clips = store.clips()
-    inputs = Inputs(clips, store.uri, {}, 0)
+    inputs = Inputs(store.clips, store.uri, {}, 0)
     quiet = options.output.quiet
-    announce(f"relabel: {clips.num_rows} inputs; starting or joining Ray", quiet=quiet)
+    announce(f"relabel: {store.clips.num_rows} inputs; starting or joining Ray", quiet=quiet)
     with folder.lock(), cluster(options.cluster.address) as available:
-        plan = plan_cluster(available, options.cluster, "cpu" if options.cluster.gpus_per_actor == 0 else "auto")
+        plan = plan_cluster(available, options.cluster, options.place.device)
+        plan = replace(plan, num_decoders=0, batch_clips=options.cluster.batch_clips or batch_clips(store.record, plan))
         request = ModelRequest(
             encoder=EncoderOptions(pretrained=options.pretrained),
             device=plan.device,
@@ -84,15 +92,52 @@ def relabel(options: RelabelOptions) -> Summary:
             folder=folder,
             tracking=options.tracking,
             made_of={
-                "features": (store.uri, store.digest, store.run_reference()),
+                "features": (store.uri, store.digest, store.made_by),
                 **made_of_adapter(adapter, prepared),
             },
             settings=settings,
             stream=stream,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),
             notes=notes_of(settings, has_adapter=adapter is not None),
-            record={"model_digest": prepared.model_digest, "resources": asdict(replace(plan, num_decoders=0))},
+            record={"model_digest": prepared.model_digest, "resources": asdict(plan)},
         ).run()
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """What the job keeps of a store. `clips` is FeatureStore.places; `made_by` the tracked run that made it, if it says so."""
+
+    uri: str
+    record: StoreRecord
+    digest: str
+    made_by: dict[str, Any] | None
+    part_uris: list[str]
+    clips: pa.Table
+
+
+def open_store(uri: str, limit: int | None = None) -> OpenStore:
+    """Open a store, the first `limit` clips of it, and let go of its index. Raises FeatureError."""
+    store = FeatureStore(uri)
+    clips = store.places().slice(0, limit)
+    opened = OpenStore(store.uri, store.record, store.digest, store.run_reference(), store.part_uris(), clips)
+    del store
+    pa.default_memory_pool().release_unused()  # Ray and the results use it again, instead of more
+    return opened
+
+
+def batch_clips(record: StoreRecord, plan: Resources) -> int:
+    """How many clips the model takes at once."""
+    bytes_per_clip = record.bytes_per_view * int(record.sampling["views"])
+    most = (CPU_BATCH_BYTES if plan.device == "cpu" else GPU_BATCH_BYTES) // bytes_per_clip
+    return max(1, min(most, MAX_BATCH_CLIPS))
+
+
+def shard_clips(num_clips: int, record: StoreRecord, plan: Resources) -> int:
+    """How many clips a task takes: whole batches."""
+    most = min(MAX_SHARD_BYTES // (record.bytes_per_view * int(record.sampling["views"])), MAX_SHARD_CLIPS)
+    even = num_clips // (plan.num_encoders * SHARDS_PER_WORKER)
+    size = max(min(even, most), num_clips // MAX_SHARDS, 1)
+    return -(-size // plan.batch_clips) * plan.batch_clips
 
 
 def adapter_for(adapter: str | None, record: StoreRecord) -> str | None:
@@ -114,27 +159,27 @@ def prepare(request: ModelRequest, record: StoreRecord, plan: Resources) -> Prep
 
 
 class RelabelStage:
-    """relabeling.RelabelParts, built on the worker: it loads torch, and this module is the driver's."""
+    """relabeling.RelabelRanges, built on the worker: it loads torch, and this module is the driver's."""
 
-    def __init__(self, request: ModelRequest, prepared: PreparedModel, record: StoreRecord) -> None:
-        from alt_ray.engine.relabeling import RelabelParts
+    def __init__(self, request: ModelRequest, prepared: PreparedModel, record: StoreRecord, batch_clips: int) -> None:
+        from alt_ray.engine.relabeling import RelabelRanges
 
-        self._label = RelabelParts(request, prepared, record)
+        self._label = RelabelRanges(request, prepared, record, batch_clips)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
         yield from self._label(batch)
 
 
 def relabel_dataset(
-    store: FeatureStore, clips: pa.Table, request: ModelRequest, prepared: PreparedModel, plan: Resources
+    store: OpenStore, clips: pa.Table, request: ModelRequest, prepared: PreparedModel, plan: Resources
 ) -> ray.data.Dataset:
-    """The lazy pipeline: one row per part that holds some of the clips, through a pool of actors."""
-    parts = store.parts_of(clips)
-    shards = [parts.slice(i, 1) for i in range(parts.num_rows)]
+    """The lazy pipeline: a block of row ranges for each shard of the clips, through a pool of actors."""
+    size = shard_clips(clips.num_rows, store.record, plan)
+    shards = shards_of(clips, store.part_uris, store.record.views_per_clip, size)
     return ray.data.from_arrow(shards).map_batches(
         RelabelStage,
-        fn_constructor_args=(request, prepared, store.record),
-        batch_size=1,
+        fn_constructor_args=(request, prepared, store.record, plan.batch_clips),
+        batch_size=None,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=min(plan.num_encoders, len(shards)), max_tasks_in_flight_per_actor=2),
         num_cpus=plan.encoder_cpus,

@@ -8,11 +8,10 @@ B clips, V views, T frames, R tokens of a frame, D joint dimension, K entities, 
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from alt_ray.engine.model import (
@@ -24,18 +23,22 @@ from alt_ray.engine.model import (
 )
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.stages import MODEL_COLUMNS
-from alt_ray.errors import FeatureError
 from alt_ray.features.layout import PROBE_COLUMNS, StoreRecord
-from alt_ray.features.store import read_part, tensor_values
+from alt_ray.features.ranges import RowRange, read_ranges
+from alt_ray.features.store import tensor_values
 from alt_ray.models.alt import AltModel
 from alt_ray.models.checkpoint import Checkpoint, EncoderRecord, check_encoder, load_checkpoint, same_encoder_of
-from alt_ray.models.encoder import RegionEncoder
+from alt_ray.models.configs import AdapterConfig
 from alt_ray.models.text import label_embeddings
 from alt_ray.models.textcache import cached_text
 from alt_ray.schema import label_schema, result_schema
 from alt_ray.video.sampling import Interpolation, ResizeMode
 
-CLIPS_AT_ONCE = 16
+if TYPE_CHECKING:
+    from alt_ray.models.encoder import RegionEncoder
+
+CLIP_COLUMNS = ("video_id", "uri", "start_s", "end_s", *PROBE_COLUMNS)
+GPU_READERS = 4  # not measured; on CPUs the model needs every core, and one thread keeps it fed
 
 
 def prepare_relabel(request: ModelRequest, store: StoreRecord) -> PreparedModel:
@@ -44,7 +47,7 @@ def prepare_relabel(request: ModelRequest, store: StoreRecord) -> PreparedModel:
     checkpoint = _checkpoint(request, record)
 
     @cache
-    def encoder() -> RegionEncoder:
+    def encoder() -> "RegionEncoder":
         return same_encoder_of(record, pretrained=request.encoder.pretrained, device=request.device)
 
     if checkpoint is not None:
@@ -80,12 +83,27 @@ def prepare_relabel(request: ModelRequest, store: StoreRecord) -> PreparedModel:
     )
 
 
-class RelabelParts:
-    """Label the clips of parts of a store: a batch of (part, video_ids) in, tables of schema.result_schema out."""
+def tensors_needed(store: StoreRecord, adapter: AdapterConfig | None) -> tuple[str, ...]:
+    """The tensors of the store that labels and entities follow from. Without an adapter that is one of regions and align."""
+    if adapter is None:
+        return ("align" if store.has_align else "regions", "sizes", "pooled")
+    names = ["regions", "sizes"]
+    names += ["align"] if store.has_align else []
+    names += ["region_of_patch"] if adapter.conv != "none" and adapter.conv_over == "overlap" else []
+    names += ["pooled"] if adapter.needs_frames else []
+    return tuple(names)
 
-    def __init__(self, request: ModelRequest, prepared: PreparedModel, store: StoreRecord) -> None:
+
+class RelabelRanges:
+    """Label the clips of some row ranges of a store: a batch of (uri, start, stop) in, tables of schema.result_schema out.
+
+    Rows are read in other threads while the model computes, `batch_clips` clips at a time.
+    """
+
+    def __init__(self, request: ModelRequest, prepared: PreparedModel, store: StoreRecord, batch_clips: int) -> None:
         torch.set_num_threads(max(request.num_threads, 1))
         self.request, self.prepared, self.store = request, prepared, store
+        self.batch_clips = batch_clips
         record = EncoderRecord(**store.encoder)
         checkpoint = _checkpoint(request, record)
         entities_KD, labels_CD = torch.tensor(prepared.entities_KD), torch.tensor(prepared.labels_CD)
@@ -100,37 +118,37 @@ class RelabelParts:
             if request.temperature is not None:
                 self.model.alignment = replace(self.model.alignment, temperature=request.temperature)
             self.model.set_labels(labels_CD)
+        self.tensors = tensors_needed(store, None if checkpoint is None else checkpoint.config.adapter)
         self.schema = result_schema(label_schema(prepared.dim))
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
-        for part, ids in zip(batch["part"], batch["video_ids"], strict=True):
-            table = read_part(str(part))
-            wanted = pc.is_in(table["video_id"], value_set=pa.array(list(ids), pa.string()))
-            table = table.filter(pc.and_(wanted, pc.invert(table["augmented"])))
-            step = CLIPS_AT_ONCE * int(self.store.sampling["views"])
-            for start in range(0, table.num_rows, step):
-                yield self._label(table.slice(start, step))
+        ranges = [
+            RowRange(str(uri), int(start), int(stop))
+            for uri, start, stop in zip(batch["uri"], batch["start"], batch["stop"], strict=True)
+        ]
+        columns = (*CLIP_COLUMNS, *self.tensors)
+        num_threads = 1 if self.request.device == "cpu" else GPU_READERS
+        for rows in read_ranges(ranges, self.store, columns, self.batch_clips, num_threads=num_threads):
+            yield self._label(rows)
 
     @torch.inference_mode()
     def _label(self, rows: pa.Table) -> pa.Table:
         V = int(self.store.sampling["views"])
         B = rows.num_rows // V
-        kinds = self.store.tensors
-        found = {name: torch.from_numpy(_wide(tensor_values(rows[name], *kinds[name]))) for name in kinds}
+        found = {
+            name: torch.from_numpy(_wide(tensor_values(rows[name], *self.store.tensors[name]))) for name in self.tensors
+        }
         output = self.model.from_regions(
-            found["regions"],
+            found["regions"] if "regions" in found else found["align"],
             found["sizes"],
             align_tokens=found.get("align"),
-            region_of_patch=found["region_of_patch"],
-            pooled=found["pooled"],
+            region_of_patch=found.get("region_of_patch"),
+            pooled=found.get("pooled"),
         )
         labelled = label_columns(output, B, V, self.request, self.prepared)
-        first = rows.filter(pc.equal(rows["view"], 0))
-        if first.num_rows != B:
-            raise FeatureError("a part of the store lacks views of some clips; encode it again")
-        columns: dict[str, Any] = {
-            name: first[name].to_pylist() for name in ("video_id", "uri", "start_s", "end_s", *PROBE_COLUMNS)
-        }
+        first = rows.select(CLIP_COLUMNS)
+        first = first if V == 1 else first.take(pa.array(np.arange(0, rows.num_rows, V)))
+        columns: dict[str, Any] = {name: first[name].to_pylist() for name in CLIP_COLUMNS}
         columns |= {name: list(labelled[name]) for name in MODEL_COLUMNS}
         columns |= {name: [None] * B for name in ("error", "stage", "message")} | {"attempts": [1] * B}
         for i in np.flatnonzero(~labelled["is_finite"]).tolist():

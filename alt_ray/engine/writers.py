@@ -15,7 +15,7 @@ from alt_ray.schema import failure_schema
 # Between two commits: a part for each would be many small files, and what lies between them is lost when the driver is killed.
 # Growing with the run bounds both: at most a fiftieth of the work so far, at most a minute.
 MIN_COMMIT_S, MAX_COMMIT_S, COMMIT_SHARE = 3.0, 60.0, 0.02
-MAX_BUFFERED_ROWS = 20_000
+MAX_BUFFERED_BYTES = 4 * 2**20  # a few thousand rows of labels; publishing holds them three times
 
 
 class Writer(Protocol):
@@ -40,7 +40,7 @@ class ResultWriter:
         self.folder = folder
         self.results = results
         self._buffer: list[pa.Table] = []
-        self._num_buffered = 0
+        self._num_buffered = self._buffered_bytes = 0
         self._started_s = self._committed_s = time.monotonic()
 
     def add(self, results: pa.Table) -> tuple[int, int]:
@@ -48,9 +48,10 @@ class ResultWriter:
         failed = results.num_rows - results["error"].null_count
         self._buffer.append(results)
         self._num_buffered += results.num_rows
+        self._buffered_bytes += results.nbytes
         now_s = time.monotonic()
         interval_s = min(max(MIN_COMMIT_S, COMMIT_SHARE * (now_s - self._started_s)), MAX_COMMIT_S)
-        if self._num_buffered >= MAX_BUFFERED_ROWS or now_s - self._committed_s >= interval_s:
+        if self._buffered_bytes >= MAX_BUFFERED_BYTES or now_s - self._committed_s >= interval_s:
             self.commit()
         return results.num_rows - failed, failed
 
@@ -62,7 +63,7 @@ class ResultWriter:
             self._publish(rows.filter(pc.invert(is_result)), FAILURES, failure_schema())
             if self.results is not None:
                 self._publish(rows.filter(is_result), self.folder.results, self.results)
-        self._buffer, self._num_buffered = [], 0
+        self._buffer, self._num_buffered, self._buffered_bytes = [], 0, 0
         self._committed_s = time.monotonic()
 
     def _publish(self, rows: pa.Table, name: str, schema: pa.Schema) -> None:

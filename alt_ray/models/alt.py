@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from alt_ray.errors import ModelError
 from alt_ray.models.adapter import VideoAdapter
-from alt_ray.models.alignment import entity_queries, entity_shares, top_entities
+from alt_ray.models.alignment import entity_choice, entity_queries, entity_shares, top_entities
 from alt_ray.models.configs import AlignmentConfig
 
 if TYPE_CHECKING:
@@ -135,12 +135,18 @@ class AltModel(nn.Module):
         dtype = torch.float32 if self.adapter is None else next(self.adapter.parameters()).dtype
         tokens, sizes = tokens.to(device, dtype), sizes.to(device, torch.float32)
         align_tokens = tokens if align_tokens is None else align_tokens.to(device)
-        queries_BTD, choice_BTR = entity_queries(
-            align_tokens, self.entities, self.alignment, sizes_BTR=sizes, training=self.training, generator=generator
-        )
-        if self.adapter is None:
+        if self.adapter is None:  # entities are named; nothing asks by them
+            choice_BTR = entity_choice(align_tokens, self.entities, self.alignment)
             embedding_BD = F.normalize(self._frame_embeddings(tokens, pooled).mean(1), dim=-1)
         else:
+            queries_BTD, choice_BTR = entity_queries(
+                align_tokens,
+                self.entities,
+                self.alignment,
+                sizes_BTR=sizes,
+                training=self.training,
+                generator=generator,
+            )
             frames = self._frame_embeddings(tokens, pooled) if self.adapter.config.needs_frames else None
             patches = None if region_of_patch is None else region_of_patch.to(device, torch.int64)
             embedding_BD = self.adapter(queries_BTD.to(dtype), tokens, sizes, patches, frames).float()

@@ -50,6 +50,7 @@ class EncoderRecord:
     image_size: int
     preprocess: dict[str, Any]  # mean, std, interpolation, resize_mode of open_clip's preprocess_cfg
     logit_scale: float
+    seed: int = 0  # of random weights (pretrained "none"); nothing else follows from it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "merge_schedule", tuple(self.merge_schedule))
@@ -64,6 +65,14 @@ class EncoderRecord:
         }
         same = {name: getattr(encoder, name) for name in cls.__dataclass_fields__ if name != "preprocess"}
         return cls(**same, preprocess=preprocess)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it. A seed of 0 is left out: records from before there was one are the same as those of today."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name != "seed" or value
+        }
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
         # Not save_file: its files can be read by their owner alone, and checkpoints lie on shared disks.
         weights.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
         written = {"format_version": FORMAT_VERSION, "tensors_digest": _digest(weights), **asdict(checkpoint.config)}
+        written["encoder"] = checkpoint.config.encoder.plain()
         config.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for file in (weights, config):
             with file.open("rb") as handle:
@@ -226,6 +236,7 @@ def encoder_of(
             region_features=record.region_features,
             device=device,
             dtype=dtype,
+            seed=record.seed,
         )
     except ModelError as exc:
         raise CheckpointError(

@@ -67,11 +67,13 @@ class RegionEncoder(nn.Module):
         merge_schedule: Sequence[int],
         pretrained: str = "none",
         region_features: str = "final",
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.name = spec.name
         self.model_config = spec.config
         self.pretrained = pretrained
+        self.seed = seed if pretrained == "none" else 0  # what random weights are rebuilt from
         self.weights_digest = weights_digest(clip)
         self.region_features = region_features
         self.merge_schedule = tuple(merge_schedule)
@@ -219,6 +221,7 @@ def load_encoder(
             schedule=schedule,
         ),
         region_features=region_features,
+        seed=seed,
     )
     encoder.clip.visual.to(DTYPES[dtype])
     return encoder.to(target)
