@@ -95,7 +95,10 @@ class OutputFolder:
                 table = file.read(["video_id", "view"] if has_views else ["video_id"])
         except (OSError, ValueError) as exc:
             raise JobError(f"{part} can't be read ({exc}); delete it, and its videos are done again") from exc
-        return (table.filter(pc.equal(table["view"], 0)) if has_views else table)["video_id"]
+        table = table.filter(pc.equal(table["view"], 0)) if has_views else table
+        return table.combine_chunks()[
+            "video_id"
+        ]  # of regions, each row is a chunk: millions of them would be most of the work
 
     def published(self, inputs: pa.ChunkedArray) -> "Published":
         """What is published of the inputs with these video ids."""

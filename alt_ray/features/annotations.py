@@ -103,15 +103,18 @@ def as_encoded(filesystem: arrow_fs.FileSystem, parts: Sequence[str]) -> pa.Tabl
 
     def read(path: str) -> pa.Table:
         try:
-            with pq.ParquetFile(path, filesystem=filesystem, read_dictionary=list(ANNOTATED)) as file:
+            with pq.ParquetFile(path, filesystem=filesystem) as file:
                 table = file.read(["video_id", "view", *ANNOTATED])
         except (OSError, ValueError) as exc:
             raise FeatureError(f"{path} can't be read ({exc}); delete it and run `alt-ray encode` again") from exc
-        return table.filter(pc.equal(table["view"], 0)).drop_columns("view").replace_schema_metadata()
+        # One chunk first: rows stand in row groups of their own, and a dictionary for each would be most of the work.
+        table = table.filter(pc.equal(table["view"], 0)).combine_chunks()
+        columns = {name: table[name].dictionary_encode() for name in ANNOTATED}
+        return pa.table({"video_id": table["video_id"], **columns})
 
     kinds = [("video_id", pa.string()), *((name, pa.dictionary(pa.int32(), pa.string())) for name in ANNOTATED)]
     tables = [pa.schema(kinds).empty_table(), *each_part(read, parts, filesystem)]
-    found = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    found = pa.concat_tables(tables).unify_dictionaries()
     return found.set_column(0, "video_id", wide_column(found["video_id"])).combine_chunks()
 
 

@@ -146,7 +146,7 @@ class FeatureStore:
         try:
             with pq.ParquetFile(path, filesystem=self._filesystem) as file:
                 record = StoreRecord.of_metadata(file.schema_arrow.metadata, path)
-                table = file.read(list(SMALL_COLUMNS))
+                table = file.read(list(SMALL_COLUMNS)).combine_chunks()  # from a chunk for each row group
         except (OSError, ValueError) as exc:
             raise FeatureError(f"{path} can't be read ({exc}); delete it and run `alt-ray encode` again") from exc
         places = {"part": pa.array(np.full(table.num_rows, number)), "row": pa.array(np.arange(table.num_rows))}
