@@ -13,6 +13,7 @@ from alt_ray import bundled
 from alt_ray.config import LabelOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
 from alt_ray.config_train import EvaluateOptions, TrainJobOptions
+from alt_ray.config_tune import TuneOptions
 from alt_ray.errors import UsageError
 from alt_ray.yamlfile import flags_of_yaml
 
@@ -87,4 +88,4 @@ def with_config(kind: type[Any], argv: list[str]) -> list[str]:
 
 def _with_settings() -> tuple[type[Any], ...]:
     """The options that one YAML file may hold together."""
-    return (LabelOptions, EncodeOptions, RelabelOptions, TrainJobOptions, EvaluateOptions)
+    return (LabelOptions, EncodeOptions, RelabelOptions, TrainJobOptions, EvaluateOptions, TuneOptions)
