@@ -60,7 +60,7 @@ class TuneOptions:
     asha: bool = True
     """Stop trials early that are behind others at the same epoch (--no-asha: train all to the end)."""
     grace_epochs: int | None = None
-    """Epochs that every trial may train; none: a third of --epochs."""
+    """Epochs that every trial may train; none: a fifth of --epochs."""
     final_seeds: int = 3
     """Seeds that the final candidates are trained again with; 0: none."""
     final_candidates: int = 3
@@ -75,7 +75,7 @@ class TuneOptions:
     """GPUs, or a share of one, of each trial; none: a quarter where the cluster has any."""
     workers: int = 1
     """Workers of each trial, which train together (DDP)."""
-    videos: int = 408
+    videos: int = 340
     """Pocket videos that are drawn where no source is named."""
     recipe: str | None = None
     """Settings by name: pocket, vit_b16_8f or vit_l14_32f; --config and flags win. None: pocket for features of its encoder."""

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +21,37 @@ from ray import tune as ray_tune
 
 import alt_ray
 from alt_ray.config_tune import TuneOptions
-from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster, versions
 from alt_ray.engine.progress import announce
-from alt_ray.engine.runfolder import RunFolder
-from alt_ray.engine.train import corpus_for
+from alt_ray.engine.runfolder import RUN_FILE, RunFolder
+from alt_ray.engine.tune_report import BEST, TuneReport, publish_best, track
 from alt_ray.engine.tune_search import (
     DEFAULT_TRIALS,
     StopWhen,
     TrialResources,
     begun_before,
-    corpus_part,
-    dimensions,
     grid_of,
     plan_trials,
     quiet_tune,
+    random_of,
     repeated,
     scheduler,
     searcher,
     space_of,
     sweep_of,
 )
+from alt_ray.engine.tune_setup import job_of, on_worker, settings_of
 from alt_ray.engine.tune_stores import Arm, open_arms, sources_of
-from alt_ray.engine.tune_trial import FULL, TRIALS, TrialJob, run_trial
+from alt_ray.engine.tune_trial import TRIALS, TrialJob, run_trial
 from alt_ray.engine.tune_watch import Watch
-from alt_ray.errors import JobError, UsageError
+from alt_ray.errors import JobError
 from alt_ray.evaluation.outcome import Outcome, outcome_of
-from alt_ray.evaluation.protocols import training_tasks
 from alt_ray.evaluation.selection import Objective
-from alt_ray.evaluation.trials import TrialRecord, TrialSettings, read_trial, write_table
+from alt_ray.evaluation.trials import TRIAL_FILE, TrialRecord, TrialSettings, read_trial, write_table
 from alt_ray.features.store import FeatureStore
-from alt_ray.models.configs import AdapterConfig
-from alt_ray.models.cost import cost
 from alt_ray.tracking import Tracker, recorded, tracked
 
-SPEED_FILE, TUNE_FOLDER, BEST = "speed.json", ".tune", "best"
+SPEED_FILE, TUNE_FOLDER = "speed.json", ".tune"
 MAX_FAILURES = 2  # of a trial whose worker died: it goes on from its last epoch
 
 Draw = Callable[[Path, Outcome], list[Path]]  # pictures and the page of what was found, into a folder
@@ -64,61 +60,6 @@ Draw = Callable[[Path, Outcome], list[Path]]  # pictures and the page of what wa
 def no_pictures(folder: Path, outcome: Outcome) -> list[Path]:
     """Draw nothing."""
     return []
-
-
-@dataclass(frozen=True)
-class TuneReport:
-    """What a search found, and what it took: `own_s` are the trials' own seconds, the rest of slots * wall_s is overhead."""
-
-    outcome: Outcome
-    out: str
-    wall_s: float
-    own_s: float
-    tune_s: float
-    slots: int
-    is_whole: bool
-
-    @property
-    def overhead_share(self) -> float | None:
-        """Time of the slots in which no trial worked, as a share of the time in which one did; None if none ran."""
-        return (self.tune_s * self.slots - self.own_s) / self.own_s if self.own_s > 1 else None
-
-    def table(self) -> str:
-        """What a person reads."""
-        outcome, lines = self.outcome, [f"protocol: {self.outcome.protocol}"]
-        if outcome.search:
-            counts = ", ".join(f"{count} {kind}" for kind, count in outcome.counts().items() if count)
-            lines += [f"{len(outcome.search)} trials: {counts}"]
-        if outcome.search and outcome.front:
-            lines += ["", "front of accuracy and cost, one training each:", outcome.front_table()]
-        if outcome.candidates:
-            seeds = len(outcome.candidates[0].runs)
-            what = f"values of --sweep {outcome.sweep}" if outcome.sweep else "final candidates"
-            lines += ["", f"{what}, mean ± standard deviation over {seeds} other seeds; * beyond the noise:"]
-            lines += [outcome.candidate_table()]
-        lines += ["", *(f"- {finding}" for finding in outcome.findings())]
-        if outcome.best is not None:
-            lines.append(f"best by {outcome.objective}: {outcome.best.name}, in {self.out}/{BEST}")
-        share = self.overhead_share
-        if share is not None:
-            lines.append(
-                f"{self.wall_s:.0f} s in all; {self.own_s:.0f} s of trials in {self.slots} slots of {self.tune_s:.0f} s, "
-                f"{share:.1%} on top"
-            )
-        return "\n".join(lines)
-
-    def as_json(self) -> dict[str, Any]:
-        share = self.overhead_share
-        return {
-            **self.outcome.as_json(),
-            "out": self.out,
-            "is_whole": self.is_whole,
-            "wall_s": round(self.wall_s, 2),
-            "tune_s": round(self.tune_s, 2),
-            "trials_s": round(self.own_s, 2),
-            "slots": self.slots,
-            "overhead_share": None if share is None else round(share, 4),
-        }
 
 
 def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
@@ -134,8 +75,8 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
     with folder.lock(), cluster(options.cluster.address) as available:
         arms, clips = open_arms(sources_of(options, folder.path), quiet=options.output.quiet)
         plan = plan_trials(available, options)
-        job = _job(options, arms, clips, plan, folder.path)
-        settings = _settings(options, job, arms)
+        job = job_of(options, arms, clips, plan, folder.path)
+        settings = settings_of(options, job, arms)
         folder.check(settings)
         key = _run_key(folder.path)
         record = {
@@ -202,7 +143,8 @@ class _Search:
 
     def run(self) -> TuneReport:
         options, names = self.options, [arm.name for arm in self.arms]
-        self.tracker.params({**recorded(options), "resources": str(self.plan)}) if not self._has_begun() else None
+        if not self._has_begun():  # MLflow refuses parameters that change, such as --trials
+            self.tracker.params({**recorded(options), "resources": str(self.plan)})
         self.speeds = self._measured_speeds()
         points: Sequence[TrialSettings] = []
         if options.sweep is not None:
@@ -219,14 +161,14 @@ class _Search:
         return self._report(finals)
 
     def _run_search(self, names: list[str]) -> None:
-        options = self.options
-        if options.search == "grid":
-            grid = tuple(grid_of(options, names, self.job.base))
-            self._experiment("search", {}, len(grid), grid, None, scheduler(options))
+        options, base = self.options, self.job.base
+        total = options.trials or DEFAULT_TRIALS
+        if options.search == "optuna":
+            space, before = space_of(options, names), begun_before(self.folder.path)[:total]
+            self._experiment("search", space, total, (), searcher(options, space, before, total), scheduler(options))
             return
-        space, total = space_of(options, names), options.trials or DEFAULT_TRIALS
-        before = begun_before(self.folder.path)[:total]
-        self._experiment("search", space, total, (), searcher(options, space, before, total), scheduler(options))
+        points = grid_of(options, names, base) if options.search == "grid" else random_of(options, names, base, total)
+        self._experiment("search", {}, len(points), tuple(points), None, scheduler(options))
 
     def _experiment(
         self,
@@ -318,15 +260,15 @@ class _Search:
         )
         write_table(out / "trials.csv", outcome.all_records, self.speeds)
         if outcome.best is not None:
-            _publish_best(self.job.folder_of(outcome.best.settings) / BEST, out / BEST)
+            publish_best(self.job.folder_of(outcome.best.settings) / BEST, out / BEST)
         self.folder.write("metrics.json", report.as_json())
         if outcome.all_records:
             files = self.draw(out, outcome)
-            _track(self.tracker, out, report, files)
+            track(self.tracker, out, report, files)
         return report
 
     def _has_begun(self) -> bool:
-        return any((self.folder.path / TRIALS).glob("*/trial.json"))
+        return any((self.folder.path / TRIALS).glob(f"*/{TRIAL_FILE}"))
 
     def _measured_speeds(self) -> dict[str, float]:
         """Videos/s of the encoder by arm: measured once and kept."""
@@ -343,121 +285,17 @@ class _Search:
 
             return measure_speed(record, wanted, pretrained=pretrained, device=device, num_threads=threads)
 
-        found = _on_worker(task, self.plan, "the encoder's speed could not be measured")
+        found = on_worker(task, self.plan, "the encoder's speed could not be measured")
         self.folder.write(SPEED_FILE, {"videos_per_s": found, "device": device, "threads": threads})
         return found
-
-
-def _job(options: TuneOptions, arms: list[Arm], clips: Any, plan: TrialResources, out: Path) -> TrialJob:
-    store = FeatureStore(arms[0].uri)
-    record, model = store.record, options.model
-    labels = read_labels(options.labels) if options.labels is not None else None
-    task = training_tasks(clips, labels, options.protocol)[0]
-    if not len(task.val):
-        raise UsageError(
-            "a search chooses by validation accuracy, and no clip is for validation: give a --val-share above 0, or clips of the "
-            f"split val ({task.description})"
-        )
-    corpus = corpus_for(store, model.corpus, model.entity_templates)
-    corpora = {name: corpus_part(corpus, name) for name in options.corpus_subsets or (FULL,)}
-    base = TrialSettings(
-        arms[0].name, model.temperature, model.blocks, options.learning.lr, next(iter(corpora)), options.seed
-    )
-    names = sorted({label for asked in (task.labels, *task.test_labels.values()) for label in asked})
-    pretrained, template = options.encoder.pretrained, model.template
-
-    def texts() -> Any:
-        from alt_ray.training.texts import embed_texts  # loads the text tower, which the driver has no use for
-
-        return embed_texts(record, names, template, corpus, pretrained=pretrained)
-
-    announce(f"tune: {len(arms)} mergings, {plan}; {task.description}", quiet=options.output.quiet)
-    return TrialJob(
-        arms={arm.name: arm for arm in arms},
-        task=task,
-        texts=_ref_on_worker(texts, plan, "the texts could not be embedded"),
-        corpora=corpora,
-        model=model,
-        learning=options.learning,
-        base=base,
-        gflops={
-            (arm.name, blocks, part): _gflops(options, arm, blocks, len(corpora[part]))
-            for arm in arms
-            for blocks in (options.depths or (model.blocks,))
-            for part in corpora
-        },
-        out=str(out),
-        num_threads=max(1, int(plan.cpus)),
-        workers=options.workers,
-        cpus_per_worker=plan.cpus,
-        gpus_per_worker=plan.gpus,
-        retry_failed=options.inputs.retry_failed,
-    )
-
-
-def _gflops(options: TuneOptions, arm: Arm, blocks: int, num_entities: int) -> float:
-    """Encoder, alignment and adapter for one view, in 1e9 multiply-adds."""
-    model, encoder = options.model, arm.record.encoder
-    changes: dict[str, Any] = {"num_blocks": blocks, "conv": model.conv, "conv_over": model.conv_over}
-    changes["queries"] = "learned" if model.method == "learned-queries" else "entity"
-    if model.width is not None:
-        changes["width"] = model.width
-    return cost(
-        encoder["model_config"],
-        list(arm.schedule),
-        adapter=AdapterConfig.for_model(encoder["model_config"], **changes),
-        num_frames=arm.record.num_frames,
-        num_entities=num_entities,
-        region_features=encoder["region_features"],
-    ).gflops_per_view
-
-
-def _settings(options: TuneOptions, job: TrialJob, arms: list[Arm]) -> dict[str, Any]:
-    """What trials depend on: a folder holds those of one search. How many there are, and what is best, may change."""
-    model = {n: v for n, v in asdict(options.model).items() if n not in ("corpus", "entity_templates")}
-    return {
-        "features": {arm.name: arm.digest for arm in arms},
-        "weights_digest": arms[0].record.encoder["weights_digest"],
-        "corpus_digests": {name: corpus.digest for name, corpus in job.corpora.items()},
-        "labels": list(job.task.labels),
-        "model": model,
-        "learning": {n: v for n, v in asdict(options.learning).items() if n != "accumulate"},
-        "protocol": asdict(options.protocol),
-        "search": options.search,
-        "sweep": options.sweep,
-        "space": {name: list(values) for name, values in dimensions(options, [arm.name for arm in arms]).items()},
-        "asha": [options.asha, options.grace_epochs],
-    }
 
 
 def _run_key(out: Path) -> str:
     """Our name of the search's MLflow run: that of the run which goes on, or a new one."""
     try:
-        return str(json.loads((out / "run.json").read_text())["run_key"])
+        return str(json.loads((out / RUN_FILE).read_text())["run_key"])
     except (OSError, ValueError, KeyError):
         return uuid.uuid4().hex
-
-
-def _on_worker(function: Callable[[], Any], plan: TrialResources, what: str) -> Any:
-    return ray.get(_ref_on_worker(function, plan, what))
-
-
-def _ref_on_worker(function: Callable[[], Any], plan: TrialResources, what: str) -> Any:
-    """Run a function on a worker, and return a reference to what it returns. Raises UsageError as it does, else JobError."""
-    remote = ray.remote(num_cpus=plan.cpus, num_gpus=plan.gpus, max_retries=1)(function)
-    ref = remote.remote()
-    try:
-        ray.wait([ref], fetch_local=False)
-        ray.get(
-            ray.remote(num_cpus=0)(lambda value: None).remote(ref)
-        )  # raises what the function raised, brings nothing here
-    except ray.exceptions.RayTaskError as exc:
-        if isinstance(exc.cause, UsageError):
-            raise exc.cause from None
-        raise JobError(f"{what}: {exc.cause}") from exc
-    except ray.exceptions.RayError as exc:
-        raise JobError(f"{what}: {exc}") from exc
-    return ref
 
 
 @contextmanager
@@ -480,39 +318,3 @@ def _first_interrupt(ask: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _publish_best(source: Path, target: Path) -> None:
-    """Copy a checkpoint folder; a reader finds the old one or the new one, or for a moment none, never half of one."""
-    if not source.is_dir():
-        return
-    part = target.with_name(f".{target.name}")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
-
-
-def _track(run: Tracker, out: Path, report: TuneReport, files: Sequence[Path]) -> None:
-    best = report.outcome.best
-    if best is not None:
-        run.metrics(
-            {
-                "best_val_top_1": best.val,
-                **{f"best_{n}_top_1": v for n, v in best.tests.items()},
-                "best_gflops": best.gflops,
-            }
-        )
-        run.tags({"best_trial": best.name})
-    run.metrics(
-        {"overhead_share": report.overhead_share, "wall_s": report.wall_s, "trials": len(report.outcome.all_records)}
-    )
-    for name in ("metrics.json", "trials.csv"):
-        run.artifact(out / name)
-    for file in files:
-        run.artifact(file, "plots" if file.suffix == ".png" else None)
-    if (out / BEST).is_dir():
-        from alt_ray.tracking.pyfunc import log_model
-
-        run.artifact(out / BEST, "checkpoint")
-        log_model(run, out / BEST)

@@ -20,6 +20,7 @@ from alt_ray.errors import UsageError
 from alt_ray.evaluation.trials import TrialSettings
 
 DEFAULT_TRIALS = 20
+_PRIMES = (2, 3, 5, 7, 11)
 REDUCTION = 3  # of every so many trials ASHA lets one go on at a rung
 DEFAULT_GPU_SHARE = 0.25  # an adapter on stored features keeps no GPU busy alone
 
@@ -40,11 +41,30 @@ def dimensions(options: TuneOptions, arms: Sequence[str]) -> dict[str, Any]:
 
 
 def space_of(options: TuneOptions, arms: Sequence[str]) -> dict[str, Any]:
-    """The dimensions as Tune has them, for random search and Optuna."""
+    """The dimensions as Tune has them, for Optuna."""
     return {
         name: tune.loguniform(*values) if isinstance(values, tuple) else tune.choice(values)
         for name, values in dimensions(options, arms).items()
     }
+
+
+def random_of(options: TuneOptions, arms: Sequence[str], base: TrialSettings, count: int) -> list[TrialSettings]:
+    """Random points that cover the space evenly: more of them begin with the same ones.
+
+    Of a range, multiples of an irrational number modulo 1 (Weyl), from a random start; lists give all of their values in random
+    order before one comes again, so that each merging gets its share of trials.
+    """
+    columns: dict[str, list[Any]] = {}
+    for place, (name, values) in enumerate(sorted(dimensions(options, arms).items())):
+        rng = np.random.default_rng((options.seed, place))
+        if isinstance(values, tuple):
+            spread = (rng.random() + np.arange(count) * (math.sqrt(_PRIMES[place]) % 1)) % 1
+            low, high = math.log(values[0]), math.log(values[1])
+            columns[name] = [math.exp(low + share * (high - low)) for share in spread.tolist()]
+        else:
+            turns = [rng.permutation(len(values)) for _ in range(-(-count // len(values)))]
+            columns[name] = [values[i] for i in np.concatenate(turns)[:count]]
+    return [replace(base, **{name: column[i] for name, column in columns.items()}) for i in range(count)]
 
 
 def grid_of(options: TuneOptions, arms: Sequence[str], base: TrialSettings) -> list[TrialSettings]:
@@ -85,11 +105,7 @@ def begun_before(out: Path) -> list[dict[str, Any]]:
 
 
 def searcher(options: TuneOptions, space: dict[str, Any], before: list[dict[str, Any]], num_trials: int) -> Any:
-    """What suggests trials. `before` comes first: random numbers do so by themselves, Optuna has to be told."""
-    if options.search != "optuna":
-        from ray.tune.search import BasicVariantGenerator
-
-        return BasicVariantGenerator(random_state=np.random.RandomState(options.seed))
+    """Optuna's suggestions, by accuracy and cost at once. What was begun before comes first."""
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
@@ -97,7 +113,6 @@ def searcher(options: TuneOptions, space: dict[str, Any], before: list[dict[str,
     sampler = optuna.samplers.TPESampler(
         seed=options.seed + len(before),  # else what is suggested next would be what was suggested first
         n_startup_trials=max(4, min(10, num_trials // 3)),
-        multivariate=False,
     )
     return OptunaSearch(
         OptunaSearch.convert_search_space(space),
@@ -113,7 +128,7 @@ def scheduler(options: TuneOptions) -> Any:
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     epochs = options.learning.epochs
-    grace = options.grace_epochs or max(1, math.ceil(epochs / 3))
+    grace = options.grace_epochs or max(1, math.ceil(epochs / 5))
     if not options.asha or grace >= epochs:
         return FIFOScheduler()
     # One epoch more than there is: at max_t ASHA ends a trial, and the last report comes when it has ended anyway.

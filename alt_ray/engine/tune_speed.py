@@ -13,7 +13,7 @@ import torch
 from alt_ray.features.layout import StoreRecord
 from alt_ray.models.checkpoint import EncoderRecord, same_encoder_of
 
-ROUNDS, BATCH_VIDEOS = 7, 4
+ROUNDS, BATCH_VIDEOS = 15, 4
 
 
 @torch.inference_mode()

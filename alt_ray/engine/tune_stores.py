@@ -32,13 +32,22 @@ COMPLETE = "complete.json"  # beside regions/: what the store was encoded from, 
 
 @dataclass(frozen=True)
 class Arm:
-    """One merging, with its store. `clip_rows` [N] are the rows of view 0 of the clips that all arms have, in one order."""
+    """One merging, with its store. `clip_rows` [N] are the rows of view 0 of the clips that all arms have, in one order.
+
+    held: reference to all of its regions in Ray's object store, which trials on one machine share; None: they read the files.
+    """
 
     name: str
     uri: str
     digest: str
     record: StoreRecord
     clip_rows: np.ndarray
+    num_rows: int = 0
+    held: Any = None
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_rows * self.record.bytes_per_view
 
     @property
     def schedule(self) -> tuple[int, ...]:
@@ -80,7 +89,7 @@ def open_arms(uris: Sequence[str], *, quiet: bool = False) -> tuple[list[Arm], p
         own = table.filter(pc.is_in(table["video_id"], value_set=clips["video_id"].combine_chunks()))
         schedule = store.record.encoder["merge_schedule"]
         name = f"m{sum(schedule) / store.record.num_patches:.3f}"
-        arms.append(Arm(name, store.uri, store.digest, store.record, own["first_row"].to_numpy()))
+        arms.append(Arm(name, store.uri, store.digest, store.record, own["first_row"].to_numpy(), store.rows.num_rows))
     by_schedule: dict[tuple[int, ...], Arm] = {}
     for arm in arms:
         if (other := by_schedule.setdefault(arm.schedule, arm)) is not arm:
@@ -147,7 +156,7 @@ def draw_pocket(options: TuneOptions, folder: Path) -> str:
         announce(f"tune: drawing {options.videos} pocket videos", quiet=options.output.quiet)
         # The adapter that ships was trained on TRAIN_SEED + 1; the encoder has seen other drawings alone.
         archive = ArchiveOptions(seed=TRAIN_SEED + 500 + options.seed, actions=SEEN_ACTIONS)
-        write_archive(folder, options.videos, archive, num_processes=2)
+        write_archive(folder, options.videos, archive)
     return str(manifest)
 
 

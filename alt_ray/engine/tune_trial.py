@@ -119,6 +119,7 @@ def run_trial(config: dict[str, Any], job: TrialJob) -> None:
 def _train(
     job: TrialJob, settings: TrialSettings, folder: Path, hear: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
+    from alt_ray.features.held import HeldStore
     from alt_ray.features.store import FeatureStore
     from alt_ray.training.place import Place
     from alt_ray.training.run import TaskRun, threads
@@ -132,10 +133,11 @@ def _train(
     if job.workers > 1:
         return _train_together(job, arm, task, texts, model, learning, folder, hear, origin)
     device = "cuda" if job.gpus_per_worker else "cpu"
+    store = FeatureStore(arm.uri) if arm.held is None else HeldStore(arm.uri, ray.get(arm.held))
     with threads(job.num_threads):
         run = TaskRun(
             task,
-            FeatureStore(arm.uri),
+            store,
             texts,
             model,
             learning,

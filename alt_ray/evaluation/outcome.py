@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from alt_ray.evaluation.metrics import format_mean_std, format_table, mean_std
-from alt_ray.evaluation.selection import LEVEL, Comparison, Objective, compare, pareto_front
+from alt_ray.evaluation.metrics import mean_std
+from alt_ray.evaluation.selection import Comparison, Objective, compare, pareto_front
 from alt_ray.evaluation.trials import TrialRecord, TrialSettings
 
 
@@ -80,7 +80,6 @@ class Outcome:
             "front": [self._row(record) for record in self.front],
             "candidates": [self._candidate(candidate) for candidate in self.candidates],
             "trials": {"all": len(self.search), **self.counts()},
-            "findings": self.findings(),
         }
 
     def _row(self, record: TrialRecord) -> dict[str, Any]:
@@ -119,103 +118,6 @@ class Outcome:
         rows = [asdict(record.settings) for record in self.all_records]
         names = ("temperature", "blocks", "lr", "corpus_subset")
         return [name for name in names if len({row[name] for row in rows}) > 1]
-
-    def front_table(self) -> str:
-        """The front of the search, one run each."""
-        header = ["merged", "r", *_heads(self.varied()), "validation", *self.tests, "GFLOPs/view", "encoder videos/s"]
-        rows = [
-            [
-                *self._settings_cells(record),
-                _share(record.val),
-                *(_share(record.tests.get(name)) for name in self.tests),
-                f"{record.gflops:.4g}",
-                _speed(self.speeds.get(record.settings.arm)),
-            ]
-            for record in self.front
-        ]
-        return format_table(header, rows)
-
-    def candidate_table(self) -> str:
-        """The candidates over seeds, from the cheapest to the dearest."""
-        header = [
-            "merged",
-            "r",
-            *_heads(self.varied()),
-            "validation",
-            *self.tests,
-            "GFLOPs/view",
-            "encoder videos/s",
-            "behind the best",
-        ]
-        rows = []
-        for candidate in sorted(self.candidates, key=lambda c: (c.gflops, c.settings.temperature)):
-            rows.append(
-                [
-                    *self._settings_cells(candidate.runs[0]),
-                    format_mean_std(candidate.vals),
-                    *(format_mean_std(candidate.test(name)) if candidate.test(name) else "-" for name in self.tests),
-                    f"{candidate.gflops:.4g}",
-                    _speed(self.speeds.get(candidate.settings.arm)),
-                    _verdict(candidate.compared),
-                ]
-            )
-        return format_table(header, rows)
-
-    def _settings_cells(self, record: TrialRecord) -> list[str]:
-        values = asdict(record.settings)
-        cells = [f"{record.merge_ratio:.3f}", f"{record.merge_r:.3g}"]
-        return cells + [f"{v:.3g}" if isinstance(v := values[name], float) else str(v) for name in self.varied()]
-
-    def findings(self) -> list[str]:
-        """What may be said, in sentences."""
-        said = []
-        if self.num_test:
-            errors = [0.5 / number**0.5 for number in (self.num_val, self.num_test)]
-            said.append(
-                f"{self.num_val} validation clips choose, {self.num_test} test clips do not; of so few clips, a share of a half "
-                f"has a standard error of {errors[0]:.3f} and {errors[1]:.3f}"
-            )
-        if len(self.candidates) < 2 or any(c.compared and c.compared.p is None for c in self.candidates):
-            return said
-        others = [c for c in self.candidates if c.compared is not None]
-        worse = [c for c in others if c.compared and c.compared.exceeds_noise and c.compared.difference < 0]
-        same = [c for c in others if c not in worse]
-        top = next(c for c in self.candidates if c.compared is None)
-        what = self._compared_by()
-        seeds = len(top.runs)
-        said.append(
-            f"most accurate by {what} over {seeds} seeds: {self._name(top)}; "
-            + (
-                f"behind it by more than the noise of training (p < {LEVEL:g}): {', '.join(map(self._name, worse))}"
-                if worse
-                else "no other is behind it by more than the noise of training"
-            )
-        )
-        cheaper = [c for c in same if c.gflops < top.gflops]
-        if cheaper:
-            cheapest = min(cheaper, key=lambda c: c.gflops)
-            said.append(
-                f"cheapest that can't be told from it with {seeds} seeds: {self._name(cheapest)}, at "
-                f"{cheapest.gflops / top.gflops:.0%} of its cost"
-            )
-        return said
-
-    def _compared_by(self) -> str:
-        return f"{self.tests[0]} accuracy" if self.tests else "validation accuracy"
-
-    def _name(self, candidate: Candidate) -> str:
-        values = asdict(candidate.settings)
-        more = [
-            f"{name.replace('_', ' ')} {values[name]:.3g}"
-            if isinstance(values[name], float)
-            else f"{name.replace('_', ' ')} {values[name]}"
-            for name in self.varied()
-        ]
-        return (
-            ", ".join([f"merged {candidate.runs[0].merge_ratio:.3f}", *more])
-            if not more
-            else f"({', '.join([f'merged {candidate.runs[0].merge_ratio:.3f}', *more])})"
-        )
 
 
 def outcome_of(
@@ -284,23 +186,3 @@ def _compared(candidates: list[Candidate], num_clips: int) -> list[Candidate]:
     top = int(np.argmax([np.mean(values) for values in runs]))
     found = compare(runs, top, 1 / num_clips if num_clips else 0.0)
     return [Candidate(candidate.runs, None if i == top else found[i]) for i, candidate in enumerate(candidates)]
-
-
-def _heads(names: Sequence[str]) -> list[str]:
-    return [name.replace("_", " ") for name in names]
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _speed(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _verdict(compared: Comparison | None) -> str:
-    if compared is None:
-        return "most accurate"
-    if compared.p is None:
-        return f"{-compared.difference:.3f} (one seed)"
-    return f"{-compared.difference:.3f}, p {compared.p:.3f}{' *' if compared.exceeds_noise else ''}"
