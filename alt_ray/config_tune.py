@@ -124,6 +124,8 @@ class TuneOptions:
                 raise UsageError(f"--{name.replace('_', '-')} {' '.join(map(str, values))}: expected different values")
         if any(value <= 0 for value in self.temperatures):
             raise UsageError(f"--temperatures {' '.join(map(str, self.temperatures))}: expected numbers above 0")
+        if any(blocks < 1 for blocks in self.depths):
+            raise UsageError(f"--depths {' '.join(map(str, self.depths))}: expected 1 or more")
         if len(self.protocol.seeds) > 1 or self.protocol.leave_one_group_out:
             raise UsageError(
                 "a trial is one training: give one --seed, and no --leave-one-group-out; --final-seeds says how often the best "

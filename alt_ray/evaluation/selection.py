@@ -36,7 +36,7 @@ def knee(accuracy_N: Sequence[float], cost_N: Sequence[float]) -> int:
     first, last = front[0], front[-1]
     rise, run = accuracy_N[last] - accuracy_N[first], cost_N[last] - cost_N[first]
     above = [(accuracy_N[i] - accuracy_N[first]) / rise - (cost_N[i] - cost_N[first]) / run for i in front]
-    return front[int(np.argmax(above))] if max(above) > 0 else last
+    return front[int(np.argmax(above))] if max(above) > 1e-9 else last
 
 
 @dataclass(frozen=True)
