@@ -58,9 +58,9 @@ class TuneOptions:
     grid_points: int = 5
     """Values that a grid takes of a range."""
     asha: bool = True
-    """Stop trials early that are behind others at the same epoch (--no-asha: train all to the end)."""
+    """Stop trials early that are behind others of the same merging at the same epoch (--no-asha: train all to the end)."""
     grace_epochs: int | None = None
-    """Epochs that every trial may train; none: a fifth of --epochs."""
+    """Epochs that every trial may train; none: a third of --epochs."""
     final_seeds: int = 3
     """Seeds that the final candidates are trained again with; 0: none."""
     final_candidates: int = 3

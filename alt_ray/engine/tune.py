@@ -165,10 +165,14 @@ class _Search:
         total = options.trials or DEFAULT_TRIALS
         if options.search == "optuna":
             space, before = space_of(options, names), begun_before(self.folder.path)[:total]
-            self._experiment("search", space, total, (), searcher(options, space, before, total), scheduler(options))
+            self._experiment("search", space, total, (), searcher(options, space, before, total), self._scheduler(()))
             return
         points = grid_of(options, names, base) if options.search == "grid" else random_of(options, names, base, total)
-        self._experiment("search", {}, len(points), tuple(points), None, scheduler(options))
+        self._experiment("search", {}, len(points), tuple(points), None, self._scheduler(tuple(points)))
+
+    def _scheduler(self, listed: tuple[TrialSettings, ...]) -> Any:
+        job = replace(self.job, listed=listed)
+        return scheduler(self.options, lambda config: job.settings_of(config).arm)
 
     def _experiment(
         self,

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from ray import tune
 
 from alt_ray.config_tune import TuneOptions
 from alt_ray.corpus.entities import CATEGORIES, Corpus
+from alt_ray.engine.tune_scheduler import FairAsha
 from alt_ray.engine.tune_trial import FULL, SETTINGS_FILE, TRIALS
 from alt_ray.errors import UsageError
 from alt_ray.evaluation.trials import TrialSettings
 
 DEFAULT_TRIALS = 20
 _PRIMES = (2, 3, 5, 7, 11)
-REDUCTION = 3  # of every so many trials ASHA lets one go on at a rung
 DEFAULT_GPU_SHARE = 0.25  # an adapter on stored features keeps no GPU busy alone
 
 
@@ -123,18 +123,13 @@ def searcher(options: TuneOptions, space: dict[str, Any], before: list[dict[str,
     )
 
 
-def scheduler(options: TuneOptions) -> Any:
-    """ASHA by epoch (Li et al., arXiv 1810.05934), or none."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-
+def scheduler(options: TuneOptions, arm_of: Callable[[dict[str, Any]], str]) -> Any:
+    """What ends trials early, by epoch: ASHA among those of one merging, which `arm_of` names by their configs; or nothing."""
     epochs = options.learning.epochs
-    grace = options.grace_epochs or max(1, math.ceil(epochs / 5))
+    grace = options.grace_epochs or max(1, math.ceil(epochs / 3))
     if not options.asha or grace >= epochs:
-        return FIFOScheduler()
-    # One epoch more than there is: at max_t ASHA ends a trial, and the last report comes when it has ended anyway.
-    return ASHAScheduler(
-        time_attr="epoch", metric="val", mode="max", max_t=epochs + 1, grace_period=grace, reduction_factor=REDUCTION
-    )
+        return None
+    return FairAsha(arm_of, epochs=epochs, grace=grace)
 
 
 class StopWhen(tune.Stopper):

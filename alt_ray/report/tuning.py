@@ -107,18 +107,18 @@ def _candidates(axes: Axes, outcome: Outcome, x: Callable[[Candidate], float], c
 
 @dataclass(frozen=True)
 class Point:
-    """One setting in the picture of costs: accuracy and deviation (0 of a single run)."""
+    """One setting in the picture of costs: accuracy and deviation (0 of a single run); `kind` is final, finished or stopped."""
 
     arm: str
     merge_ratio: float
     gflops: float
     accuracy: float
     deviation: float
-    is_final: bool
+    kind: str
 
 
 def points_of(outcome: Outcome, test: str | None) -> list[Point]:
-    """Settings by cost: candidates over seeds, and in a search its finished trials; of a test, or of validation (None)."""
+    """Settings by cost: candidates over seeds, and in a search its trials; of a test, or of validation (None)."""
     found = []
     for candidate in outcome.candidates:
         values = candidate.test(test) if test else candidate.vals
@@ -126,12 +126,12 @@ def points_of(outcome: Outcome, test: str | None) -> list[Point]:
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
             run = candidate.runs[0]
             found.append(
-                Point(run.settings.arm, run.merge_ratio, run.gflops, float(np.mean(values)), deviation, is_final=True)
+                Point(run.settings.arm, run.merge_ratio, run.gflops, float(np.mean(values)), deviation, "final")
             )
     for record in outcome.search:
         value = record.tests.get(test) if test else record.val
-        if value is not None and record.status == "finished":
-            found.append(Point(record.settings.arm, record.merge_ratio, record.gflops, value, 0.0, is_final=False))
+        if value is not None:
+            found.append(Point(record.settings.arm, record.merge_ratio, record.gflops, value, 0.0, record.status))
     return found
 
 
@@ -148,16 +148,19 @@ def cost_figure(outcome: Outcome) -> Figure:
                 [x(point)],
                 [point.accuracy],
                 yerr=[point.deviation] if point.deviation else None,
-                fmt="D" if point.is_final else "o",
-                markersize=8 if point.is_final else 6,
+                fmt="D" if point.kind == "final" else "o",
+                markersize=8 if point.kind == "final" else 6,
                 color=colours[point.arm],
-                markeredgecolor="black" if point.is_final else colours[point.arm],
+                markerfacecolor="none" if point.kind == "stopped" else colours[point.arm],
+                markeredgecolor="black" if point.kind == "final" else colours[point.arm],
                 ecolor="black",
                 capsize=4,
-                zorder=4 if point.is_final else 3,
+                zorder=4 if point.kind == "final" else 3,
             )
         axes.grid(alpha=0.25)
-    front = _front(points, final_alone=bool(outcome.sweep))
+    if any(point.kind == "stopped" for point in points):
+        left.scatter([], [], facecolors="none", edgecolors=GREY, label="stopped early")
+    front = front_of(points, "final" if outcome.sweep else "finished")
     left.plot(
         [point.gflops for point in front],
         [point.accuracy for point in front],
@@ -192,6 +195,7 @@ def cost_figure(outcome: Outcome) -> Figure:
     return figure
 
 
-def _front(points: Sequence[Point], *, final_alone: bool) -> list[Point]:
-    among = [point for point in points if point.is_final == final_alone] or list(points)
+def front_of(points: Sequence[Point], kind: str) -> list[Point]:
+    """The front among the points of one kind, from the cheapest to the dearest."""
+    among = [point for point in points if point.kind == kind]
     return [among[i] for i in pareto_front([p.accuracy for p in among], [p.gflops for p in among])]

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from alt_ray.evaluation.outcome import Outcome
 from alt_ray.evaluation.outcome_text import candidate_table, findings, front_table
 from alt_ray.evaluation.trials import TrialRecord
-from alt_ray.report.tuning import points_of
+from alt_ray.report.tuning import front_of, points_of
 from alt_ray.report.tuning_base import colours_of, label_of, scored
 from alt_ray.report.tuning_trials import Axis, axes_of
 
@@ -78,23 +78,31 @@ def _hover(records: Sequence[TrialRecord]) -> list[str]:
     ]
 
 
+def _legend(figure: go.Figure, outcome: Outcome) -> None:
+    """An entry for each merging, whatever its trials look like."""
+    for arm, colour in colours_of(outcome).items():
+        figure.add_scatter(
+            x=[None], y=[None], mode="markers", name=label_of(outcome, arm), marker={"color": colour, "size": 10}
+        )
+
+
 def _temperature(outcome: Outcome) -> go.Figure:
     figure = go.Figure(layout={**_LAYOUT, "title": "Accuracy against alignment temperature"})
-    for arm, colour in colours_of(outcome).items():
-        own = [record for record in scored(outcome) if record.settings.arm == arm]
-        figure.add_scatter(
-            x=[record.settings.temperature for record in own],
-            y=[record.val for record in own],
-            mode="markers",
-            name=label_of(outcome, arm),
-            text=_hover(own),
-            hoverinfo="text",
-            marker={
-                "color": colour,
-                "size": 10,
-                "symbol": ["circle-open" if record.status == "stopped" else "circle" for record in own],
-            },
-        )
+    _legend(figure, outcome)
+    colours, records = colours_of(outcome), scored(outcome)
+    figure.add_scatter(
+        x=[record.settings.temperature for record in records],
+        y=[record.val for record in records],
+        mode="markers",
+        showlegend=False,
+        text=_hover(records),
+        hoverinfo="text",
+        marker={
+            "color": [colours[record.settings.arm] for record in records],
+            "size": 10,
+            "symbol": ["circle-open" if record.status == "stopped" else "circle" for record in records],
+        },
+    )
     figure.update_xaxes(title="alignment temperature (logarithmic)", type="log", dtick=1, minor={"ticks": "outside"})
     figure.update_yaxes(title="validation accuracy (top-1); hollow: stopped early")
     return figure
@@ -103,28 +111,42 @@ def _temperature(outcome: Outcome) -> go.Figure:
 def _cost(outcome: Outcome) -> go.Figure:
     figure = go.Figure(layout={**_LAYOUT, "title": "Accuracy against cost"})
     test = outcome.tests[0] if outcome.sweep and outcome.tests else None
-    points = points_of(outcome, test)
-    for arm, colour in colours_of(outcome).items():
-        own = [point for point in points if point.arm == arm]
-        speed = outcome.speeds.get(arm)
-        measured = "" if speed is None else f"<br>encoder {speed:.3g} videos/s"
-        figure.add_scatter(
-            x=[point.gflops for point in own],
-            y=[point.accuracy for point in own],
-            error_y={"type": "data", "array": [point.deviation for point in own]},
-            mode="markers",
-            name=label_of(outcome, arm),
-            text=[
-                f"{label_of(outcome, arm)}<br>{point.accuracy:.3f} ± {point.deviation:.3f}<br>{point.gflops:.4g} GFLOPs{measured}"
-                for point in own
-            ],
-            hoverinfo="text",
-            marker={
-                "color": colour,
-                "size": [12 if point.is_final else 8 for point in own],
-                "symbol": ["diamond" if point.is_final else "circle" for point in own],
-            },
-        )
+    colours, points = colours_of(outcome), points_of(outcome, test)
+    front = front_of(points, "final" if outcome.sweep else "finished")
+    figure.add_scatter(
+        x=[point.gflops for point in front],
+        y=[point.accuracy for point in front],
+        mode="lines+markers",
+        name="front",
+        hoverinfo="skip",
+        line={"color": "#c0392b", "shape": "hv"},
+        marker={"size": 18, "symbol": "circle-open"},
+    )
+    _legend(figure, outcome)
+    symbols = {"final": "diamond", "finished": "circle", "stopped": "circle-open"}
+    texts = []
+    for point in points:
+        speed = outcome.speeds.get(point.arm)
+        lines = [
+            label_of(outcome, point.arm),
+            f"{point.accuracy:.3f} ± {point.deviation:.3f}",
+            f"{point.gflops:.4g} GFLOPs",
+        ]
+        texts.append("<br>".join([*lines, *([] if speed is None else [f"encoder {speed:.3g} videos/s"])]))
+    figure.add_scatter(
+        x=[point.gflops for point in points],
+        y=[point.accuracy for point in points],
+        error_y={"type": "data", "array": [point.deviation for point in points], "color": "#555555"},
+        mode="markers",
+        showlegend=False,
+        text=texts,
+        hoverinfo="text",
+        marker={
+            "color": [colours[point.arm] for point in points],
+            "size": [12 if point.kind == "final" else 9 for point in points],
+            "symbol": [symbols[point.kind] for point in points],
+        },
+    )
     figure.update_xaxes(title="GFLOPs per view (encoder, alignment and adapter)")
     figure.update_yaxes(title=f"{test or 'validation'} accuracy (top-1); diamonds: mean over seeds")
     return figure
