@@ -20,7 +20,7 @@ from alt_ray.config_tune import TuneOptions
 from alt_ray.corpus.files import load_corpus
 from alt_ray.engine import tune_stores
 from alt_ray.engine.tune import tune
-from alt_ray.engine.tune_search import corpus_part, grid_of, plan_trials, random_of, repeated
+from alt_ray.engine.tune_search import StopWhen, corpus_part, grid_of, plan_trials, random_of, repeated
 from alt_ray.engine.tune_stores import ensure_store, open_arms
 from alt_ray.errors import FeatureError, UsageError
 from alt_ray.evaluation.trials import TrialSettings
@@ -292,3 +292,16 @@ def test_a_killed_search_goes_on_and_trains_no_finished_trial_again(
         "parallel-coordinates.png",
     }
     assert "<script src" not in (out / "report.html").read_text()  # it opens offline
+
+
+def test_a_search_leaves_time_for_its_final_candidates() -> None:
+    stop = StopWhen(time.time() + 3600, reserve=9, slots=2)
+    assert not stop.stop_all()
+    stop("a", {"seconds": 300.0})  # five rounds of two, 1500 s
+    assert not stop.stop_all()
+    stop("b", {"seconds": 800.0})  # 4000 s
+    assert stop.stop_all()
+    assert stop.is_ending
+    asked = StopWhen(None, reserve=9, slots=2)
+    asked.ask()
+    assert asked.stop_all()
