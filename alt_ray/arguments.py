@@ -82,7 +82,10 @@ def with_config(kind: type[Any], argv: list[str]) -> list[str]:
         if name == "--config":
             if not is_joined and index + 1 == len(argv):
                 raise UsageError("--config needs a YAML file")
-            return [*flags_of_yaml(file if is_joined else argv[index + 1], kind, _with_settings), *argv]
+            flags = flags_of_yaml(file if is_joined else argv[index + 1], kind, _with_settings)
+            # A flag with several values takes all that follow: SOURCE must not stand right behind it.
+            first = next(place for place, given in enumerate(argv) if given.startswith("-"))
+            return [*argv[:first], *flags, *argv[first:]]
     return argv
 
 
