@@ -6,12 +6,9 @@ gives Tune the same trials again, and those that have ended answer at once (engi
 
 import json
 import shutil
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from ray import tune as ray_tune
 import alt_ray
 from alt_ray.config_tune import TuneOptions
 from alt_ray.engine.cluster import cluster, versions
+from alt_ray.engine.interrupts import first_interrupt
 from alt_ray.engine.progress import announce
 from alt_ray.engine.runfolder import RUN_FILE, RunFolder
 from alt_ray.engine.tune_report import BEST, TuneReport, publish_best, track
@@ -40,7 +38,7 @@ from alt_ray.engine.tune_search import (
     space_of,
     sweep_of,
 )
-from alt_ray.engine.tune_setup import job_of, on_worker, settings_of
+from alt_ray.engine.tune_setup import job_of, measured_speeds, settings_of
 from alt_ray.engine.tune_stores import Arm, open_arms, sources_of
 from alt_ray.engine.tune_trial import TRIALS, TrialJob, run_trial
 from alt_ray.engine.tune_watch import Watch
@@ -51,7 +49,7 @@ from alt_ray.evaluation.trials import TRIAL_FILE, TrialRecord, TrialSettings, re
 from alt_ray.features.store import FeatureStore
 from alt_ray.tracking import Tracker, recorded, tracked
 
-SPEED_FILE, TUNE_FOLDER = "speed.json", ".tune"
+TUNE_FOLDER = ".tune"
 MAX_FAILURES = 2  # of a trial whose worker died: it goes on from its last epoch
 
 Draw = Callable[[Path, Outcome], list[Path]]  # pictures and the page of what was found, into a folder
@@ -76,6 +74,9 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
         arms, clips = open_arms(sources_of(options, folder.path), quiet=options.output.quiet)
         plan = plan_trials(available, options)
         job = job_of(options, arms, clips, plan, folder.path)
+        objective.choose(
+            [0.0] * len(job.gflops), list(job.gflops.values())
+        )  # a limit that nothing keeps is refused now
         settings = settings_of(options, job, arms)
         folder.check(settings)
         key = _run_key(folder.path)
@@ -100,9 +101,9 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
                 status = "interrupted" if isinstance(exc, KeyboardInterrupt) else "failed"
                 folder.write_run({**record, "status": status, "tracking": run.reference()})
                 raise
-            status = "done" if report.is_whole else "interrupted" if search.stop.is_asked else "out of time"
+            status = "done" if report.is_whole else "interrupted" if search.was_asked else "out of time"
             folder.write_run({**record, "status": status, "tracking": run.reference()})
-            if search.stop.is_asked:
+            if search.was_asked:
                 raise KeyboardInterrupt
     _refuse_failed(options, report)
     return report
@@ -136,8 +137,8 @@ class _Search:
     ) -> None:
         self.options, self.objective, self.job, self.arms, self.plan = options, objective, job, arms, plan
         self.folder, self.tracker, self.draw, self.begun_s = folder, run, draw, begun_s
-        deadline = None if options.budget_hours is None else begun_s + 3600 * options.budget_hours
-        self.stop = StopWhen(deadline, options.final_seeds * options.final_candidates, plan.slots)
+        self.deadline_s = None if options.budget_hours is None else begun_s + 3600 * options.budget_hours
+        self.was_asked = self.was_late = False  # to end
         self.tune_s = self.own_s = 0.0
         self.speeds: dict[str, float] = {}
 
@@ -145,30 +146,33 @@ class _Search:
         options, names = self.options, [arm.name for arm in self.arms]
         if not self._has_begun():  # MLflow refuses parameters that change, such as --trials
             self.tracker.params({**recorded(options), "resources": str(self.plan)})
-        self.speeds = self._measured_speeds()
+        self.speeds = measured_speeds(options, self.arms, self.plan, self.folder)
         points: Sequence[TrialSettings] = []
         if options.sweep is not None:
             points = sweep_of(options, names, self.job.base)
         else:
             self._run_search(names)
-            if not self.stop.is_asked:
-                points = self._candidates()
-        finals = repeated(points, options.final_seeds) if not self.stop.is_asked else []
+            points = [] if self.was_asked else self._candidates()
+        finals = repeated(points, options.final_seeds)
         if finals:
             what = "values of the sweep" if options.sweep else "candidates"
             announce(f"tune: {len(points)} {what}, {options.final_seeds} seeds each", quiet=options.output.quiet)
-            self._experiment("sweep" if options.sweep else "final", {}, len(finals), tuple(finals), None, None)
+            # A search has left time for its candidates; a sweep is all that there is.
+            stop = StopWhen(self.deadline_s if options.sweep else None, 0, self.plan.slots)
+            self._experiment("sweep" if options.sweep else "final", stop, len(finals), tuple(finals))
         return self._report(finals)
 
     def _run_search(self, names: list[str]) -> None:
         options, base = self.options, self.job.base
         total = options.trials or DEFAULT_TRIALS
+        stop = StopWhen(self.deadline_s, options.final_seeds * options.final_candidates, self.plan.slots)
         if options.search == "optuna":
             space, before = space_of(options, names), begun_before(self.folder.path)[:total]
-            self._experiment("search", space, total, (), searcher(options, space, before, total), self._scheduler(()))
+            suggests = searcher(options, space, before, total)
+            self._experiment("search", stop, total, (), suggests, self._scheduler(()))
             return
         points = grid_of(options, names, base) if options.search == "grid" else random_of(options, names, base, total)
-        self._experiment("search", {}, len(points), tuple(points), None, self._scheduler(tuple(points)))
+        self._experiment("search", stop, len(points), tuple(points), schedule=self._scheduler(tuple(points)))
 
     def _scheduler(self, listed: tuple[TrialSettings, ...]) -> Any:
         job = replace(self.job, listed=listed)
@@ -177,29 +181,28 @@ class _Search:
     def _experiment(
         self,
         phase: str,
-        space: dict[str, Any],
+        stop: StopWhen,
         total: int,
         listed: tuple[TrialSettings, ...],
-        search: Any,
-        schedule: Any,
+        search: Any = None,
+        schedule: Any = None,
     ) -> None:
         """Run trials until all have ended or `stop` says so. With `listed` these are the trials, in their order."""
         options, plan = self.options, self.plan
         job = replace(self.job, listed=listed)
-        if listed:
-            space, num_samples = {"number": ray_tune.grid_search(list(range(total)))}, 1
-        else:
-            num_samples = total
-        watch = Watch(job, self.tracker, total, phase, self.stop, quiet=options.output.quiet)
+        if self._has_ended(total, listed):
+            announce(f"tune: {phase}: all {total} trials were done before", quiet=options.output.quiet)
+            return
+        watch = Watch(job, self.tracker, total, phase, stop, quiet=options.output.quiet)
         # Several workers are Ray Train's, which asks for their CPUs itself: the trial only waits for them.
         own: dict[str, float] = {"cpu": plan.cpus, "gpu": plan.gpus} if options.workers == 1 else {"cpu": 0}
         storage = self.folder.path / TUNE_FOLDER
         shutil.rmtree(storage, ignore_errors=True)
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(ray_tune.with_parameters(run_trial, job=job), own),
-            param_space=space,
+            param_space={"number": ray_tune.grid_search(list(range(total)))} if listed else {},
             tune_config=ray_tune.TuneConfig(
-                num_samples=num_samples,
+                num_samples=1 if listed else total,
                 search_alg=search,
                 scheduler=schedule,
                 max_concurrent_trials=plan.slots,
@@ -212,35 +215,44 @@ class _Search:
                 storage_path=str(storage),
                 verbose=0,
                 callbacks=[watch],
-                stop=self.stop,
+                stop=stop,
                 failure_config=ray_tune.FailureConfig(max_failures=MAX_FAILURES),
             ),
         )
         begun_s = time.perf_counter()
         try:
-            with _first_interrupt(self.stop.ask):
+            with first_interrupt(stop.ask):
                 tuner.fit()
+        except (ray.exceptions.RayError, ray_tune.TuneError) as exc:
+            raise JobError(f"the trials could not be run ({exc}); run the same command again to go on") from exc
         finally:
+            self.was_asked |= stop.is_asked
+            self.was_late |= stop.is_late
             watch.close()
             shutil.rmtree(storage, ignore_errors=True)
             self.tune_s += time.perf_counter() - begun_s
             self.own_s += watch.own_s
 
+    def _has_ended(self, total: int, listed: tuple[TrialSettings, ...]) -> bool:
+        """Whether nothing is left to do: Tune, and workers for it, need not be started then."""
+        before = [read_trial(self.job.folder_of(settings)) for settings in listed] if listed else self._records()
+        ended = [r for r in before if r is not None and not (r.status == "failed" and self.job.retry_failed)]
+        return len(ended) >= total
+
     def _candidates(self) -> list[TrialSettings]:
         done = [r for r in self._records() if r.status == "finished" and r.val is not None]
-        if not done or not self.options.final_seeds or self.options.final_candidates < 1:
+        if not self.objective.allowed([r.gflops for r in done]) or not self.options.final_seeds:
             return []
         chosen = self.objective.candidates(
             [r.val or 0.0 for r in done], [r.gflops for r in done], self.options.final_candidates
         )
         return [done[i].settings for i in chosen]
 
-    def _records(self, seed: int | None = None) -> list[TrialRecord]:
+    def _records(self) -> list[TrialRecord]:
         """What has ended, of the search alone: its seed is no final one's."""
-        seed = self.job.base.seed if seed is None else seed
         folders = sorted((self.folder.path / TRIALS).glob("*"), key=lambda path: path.name)
         found = [record for path in folders if (record := read_trial(path)) is not None]
-        return [record for record in found if record.settings.seed == seed]
+        return [record for record in found if record.settings.seed == self.job.base.seed]
 
     def _report(self, finals: Sequence[TrialSettings]) -> TuneReport:
         records = [] if self.options.sweep else self._records()
@@ -257,7 +269,7 @@ class _Search:
             num_test=sum(map(len, task.tests.values())),
             sweep=self.options.sweep,
         )
-        is_whole = not (self.stop.is_asked or self.stop.is_late) and len(ended) == len(finals)
+        is_whole = not (self.was_asked or self.was_late) and len(ended) == len(finals)
         out = self.folder.path
         report = TuneReport(
             outcome, str(out), time.time() - self.begun_s, self.own_s, self.tune_s, self.plan.slots, is_whole
@@ -274,25 +286,6 @@ class _Search:
     def _has_begun(self) -> bool:
         return any((self.folder.path / TRIALS).glob(f"*/{TRIAL_FILE}"))
 
-    def _measured_speeds(self) -> dict[str, float]:
-        """Videos/s of the encoder by arm: measured once and kept."""
-        file = self.folder.path / SPEED_FILE
-        wanted = {arm.name: arm.schedule for arm in self.arms}
-        if file.exists() and set(known := json.loads(file.read_text())["videos_per_s"]) >= set(wanted):
-            return {name: known[name] for name in wanted}
-        announce("tune: measuring the encoder's speed at each merging", quiet=self.options.output.quiet)
-        record, pretrained = self.arms[0].record, self.options.encoder.pretrained
-        device, threads = ("cuda" if self.plan.gpus else "cpu"), max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-        def task() -> dict[str, float]:
-            from alt_ray.engine.tune_speed import measure_speed
-
-            return measure_speed(record, wanted, pretrained=pretrained, device=device, num_threads=threads)
-
-        found = on_worker(task, self.plan, "the encoder's speed could not be measured")
-        self.folder.write(SPEED_FILE, {"videos_per_s": found, "device": device, "threads": threads})
-        return found
-
 
 def _run_key(out: Path) -> str:
     """Our name of the search's MLflow run: that of the run which goes on, or a new one."""
@@ -300,25 +293,3 @@ def _run_key(out: Path) -> str:
         return str(json.loads((out / RUN_FILE).read_text())["run_key"])
     except (OSError, ValueError, KeyError):
         return uuid.uuid4().hex
-
-
-@contextmanager
-def _first_interrupt(ask: Callable[[], None]) -> Iterator[None]:
-    """Turn the first ctrl-C or SIGTERM into a call of `ask`; the next one interrupts as ever."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: object) -> None:
-        for other, handler in before.items():
-            signal.signal(other, handler)
-        ask()
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

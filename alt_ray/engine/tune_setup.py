@@ -1,5 +1,6 @@
 """What the trials of a search share: the task, texts, features in memory, costs. Knows nothing of searching or of Ray Tune."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import ray
 from alt_ray.config_tune import TuneOptions
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.progress import announce
+from alt_ray.engine.runfolder import RunFolder
 from alt_ray.engine.train import corpus_for
 from alt_ray.engine.tune_search import TrialResources, corpus_part, dimensions
 from alt_ray.engine.tune_stores import Arm
@@ -22,6 +24,7 @@ from alt_ray.features.store import FeatureStore
 from alt_ray.models.configs import AdapterConfig
 from alt_ray.models.cost import cost
 
+SPEED_FILE = "speed.json"
 HELD_SHARE = 0.3  # of Ray's object store, for regions that trials would else read from files in every epoch
 
 
@@ -123,6 +126,26 @@ def settings_of(options: TuneOptions, job: TrialJob, arms: list[Arm]) -> dict[st
         "space": {name: list(values) for name, values in dimensions(options, [arm.name for arm in arms]).items()},
         "asha": [options.asha, options.grace_epochs],
     }
+
+
+def measured_speeds(options: TuneOptions, arms: list[Arm], plan: TrialResources, folder: RunFolder) -> dict[str, float]:
+    """Videos/s of the encoder by arm: measured once and kept."""
+    file = folder.path / SPEED_FILE
+    wanted = {arm.name: arm.schedule for arm in arms}
+    if file.exists() and set(known := json.loads(file.read_text())["videos_per_s"]) >= set(wanted):
+        return {name: known[name] for name in wanted}
+    announce("tune: measuring the encoder's speed at each merging", quiet=options.output.quiet)
+    record, pretrained = arms[0].record, options.encoder.pretrained
+    device, threads = ("cuda" if plan.gpus else "cpu"), max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def task() -> dict[str, float]:
+        from alt_ray.engine.tune_speed import measure_speed
+
+        return measure_speed(record, wanted, pretrained=pretrained, device=device, num_threads=threads)
+
+    found = on_worker(task, plan, "the encoder's speed could not be measured")
+    folder.write(SPEED_FILE, {"videos_per_s": found, "device": device, "threads": threads})
+    return found
 
 
 def on_worker(function: Callable[[], Any], plan: TrialResources, what: str) -> Any:

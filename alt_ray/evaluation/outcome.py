@@ -139,7 +139,7 @@ def outcome_of(
     if candidates:
         chosen = candidates[objective.choose([c.val for c in candidates], [c.gflops for c in candidates])]
         best = chosen.best_run
-    elif finished:
+    elif objective.allowed([record.gflops for record in finished]):
         best = finished[objective.choose([r.val or 0.0 for r in finished], [r.gflops for r in finished])]
     front = [finished[i] for i in pareto_front([r.val or 0.0 for r in finished], [r.gflops for r in finished])]
     if not finished:
