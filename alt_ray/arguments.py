@@ -13,6 +13,7 @@ from alt_ray import bundled
 from alt_ray.config import LabelOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
 from alt_ray.config_train import EvaluateOptions, TrainJobOptions
+from alt_ray.config_tune import TuneOptions
 from alt_ray.errors import UsageError
 from alt_ray.yamlfile import flags_of_yaml
 
@@ -81,10 +82,13 @@ def with_config(kind: type[Any], argv: list[str]) -> list[str]:
         if name == "--config":
             if not is_joined and index + 1 == len(argv):
                 raise UsageError("--config needs a YAML file")
-            return [*flags_of_yaml(file if is_joined else argv[index + 1], kind, _with_settings), *argv]
+            flags = flags_of_yaml(file if is_joined else argv[index + 1], kind, _with_settings)
+            # A flag with several values takes all that follow: SOURCE must not stand right behind it.
+            first = next(place for place, given in enumerate(argv) if given.startswith("-"))
+            return [*argv[:first], *flags, *argv[first:]]
     return argv
 
 
 def _with_settings() -> tuple[type[Any], ...]:
     """The options that one YAML file may hold together."""
-    return (LabelOptions, EncodeOptions, RelabelOptions, TrainJobOptions, EvaluateOptions)
+    return (LabelOptions, EncodeOptions, RelabelOptions, TrainJobOptions, EvaluateOptions, TuneOptions)

@@ -104,6 +104,25 @@ def _evaluate(argv: Sequence[str], program: str) -> int:
     return evaluate(options)
 
 
+def _tune(argv: Sequence[str], program: str) -> int:
+    from alt_ray.config_tune import TuneOptions
+
+    sources = parsed(TuneOptions, with_config(TuneOptions, list(argv)), program).sources
+    from alt_ray.features.store import encoder_of_store
+
+    is_pocket = all(encoder_of_store(source) in (None, bundled.POCKET) for source in sources)
+    arguments, is_default = arguments_of(TuneOptions, argv, has_default=is_pocket)
+    options = parsed(TuneOptions, arguments, program)
+    from alt_ray.tune_commands import tune
+
+    say = _speaker(options.output.quiet)
+    what = f"sweep of {options.sweep}" if options.sweep else f"{options.search} search"
+    say(f"alt-ray tune: {DEFAULT_TAKEN.format('--recipe')}" if is_default else f"alt-ray tune: {what}")
+    status = tune(options)
+    say(f"Search: {options.out}")
+    return status
+
+
 def _track(argv: Sequence[str], program: str) -> int:
     from alt_ray.tracking_commands import TrackOptions, track
 
@@ -195,6 +214,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str], str], int]]] = {
     "relabel": ("label stored regions: other labels, corpus or adapter, no video opened", _relabel),
     "train": ("train adapters on stored regions, by a protocol of the field, and test them", _train),
     "evaluate": ("test a trained adapter on stored regions, by a protocol of the field", _evaluate),
+    "tune": ("search alignment temperature and merge ratio for the best accuracy at a cost", _tune),
     "track": ("recorded runs; send what a tracking server missed (--replay)", _track),
     "demo": ("draw 60 small videos, label them, and show what the model saw, offline", _demo),
     "corpus": ("build, check and show the entities that regions are aligned with", _corpus),

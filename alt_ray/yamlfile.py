@@ -38,15 +38,21 @@ def flags_of_yaml(file: str, kind: type[Any], others: Callable[[], Iterable[type
             if not isinstance(value, bool):
                 raise UsageError(f"--config {file}: {key} is true or false, got {value!r}")
             flags += [flag] if value else []
-        elif isinstance(value, list) and typing.get_origin(known[name]) is tuple:
+        elif isinstance(value, list) and typing.get_origin(known[name]) is typing.Annotated:
             flags += [part for entry in value for part in (flag, str(entry))]
+        elif isinstance(value, list) and typing.get_origin(known[name]) is tuple:
+            flags += [flag, *map(str, value)]
         elif value is not None:
             flags += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return flags
 
 
 def _options(kind: type[Any]) -> dict[str, Any]:
-    """The flat options of a dataclass with groups, by name, and their types. Positional ones have no flag."""
+    """The flat options of a dataclass with groups, by name, and their types. Positional ones have no flag; an annotated type
+    is that of a flag which is repeated for each value."""
+    from tyro.conf import Positional, UseAppendAction
+
+    (positional,), (repeated,) = (typing.get_args(kind_[int])[1:] for kind_ in (Positional, UseAppendAction))
     options: dict[str, Any] = {}
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
@@ -55,11 +61,9 @@ def _options(kind: type[Any]) -> dict[str, Any]:
             options |= _options(typing.cast(type, hint))
             continue
         if typing.get_origin(hint) is typing.Annotated:
-            plain = typing.get_args(hint)[0]
-            if (
-                typing.get_origin(plain) is tuple
-            ):  # a flag that may be repeated; the other annotated ones are positional
-                options[field.name] = plain
+            plain, *marks = typing.get_args(hint)
+            if positional not in marks:
+                options[field.name] = hint if repeated in marks else plain
         elif field.name != "config":
             options[field.name] = hint
     return options

@@ -10,6 +10,7 @@ import pytest
 
 from alt_ray.cli import COMMANDS, main, parse
 from alt_ray.config import LabelOptions
+from alt_ray.config_tune import TuneOptions
 from alt_ray.errors import UsageError
 
 MINIMAL = ["videos", "--out", "out", "--encoder", "ViT-B-32", "--pretrained", "none", "--labels", "a,b"]
@@ -97,6 +98,9 @@ def test_a_yaml_list_gives_an_option_several_values(tmp_path: Path) -> None:
     file.write_text('entity_templates: ["object=a photo of a {}", "body_part=a person, and a {}"]\n')
     options = parse(LabelOptions, [*MINIMAL, "--config", str(file)], "label")
     assert options.entity_templates == ("object=a photo of a {}", "body_part=a person, and a {}")
+    file.write_text("merge_ratios: [0, 0.5]\ntemperature_range: [0.01, 0.1]\nseeds: [3]\n")
+    tuned = parse(TuneOptions, ["features", "--config", str(file)], "tune")
+    assert (tuned.sources, tuned.merge_ratios, tuned.temperature_range) == (("features",), (0, 0.5), (0.01, 0.1))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ LOWEST = {
     "config_corpus",
     "config_features",
     "config_train",
+    "config_tune",
     "schema",
     "errors",
     "bundled",
@@ -29,7 +30,7 @@ ALLOWED = {
     "features": LOWEST | {"models", "video"},
     "pocket": LOWEST | {"models", "video", "corpus"},
     "evaluation": LOWEST | {"models", "video", "corpus", "pocket", "features"},
-    "report": LOWEST | {"models", "video", "corpus"},
+    "report": LOWEST | {"models", "video", "corpus", "evaluation"},
     "tracking": LOWEST | {"api", "models", "video"},
     "training": LOWEST | {"models", "corpus", "features", "evaluation"},
     "engine": LOWEST | {"models", "video", "corpus", "pocket", "evaluation", "features", "tracking", "training"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {  # rooms, or single files
     },
     "open_clip": {"models"},
     "av": {"video", "pocket", "commands"},
-    "alt_ray.report": {"report", "demo", "commands", "train_commands"},
+    "alt_ray.report": {"report", "demo", "commands", "train_commands", "tune_commands"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -49,8 +49,10 @@ def tracked(
     parent: str | None = None,
     spool_folder: str | Path | None = None,
     tags: Mapping[str, str] | None = None,
+    key: str | None = None,
 ) -> Tracker:
-    """Begin the run of a command; use it as a context manager. `parent` is the server's id of another run.
+    """Begin the run of a command; use it as a context manager. `parent` is the server's id of another run; `key` that of a run
+    which this one goes on with, if the server has it.
 
     What can't be sent is written to `spool_folder`, or, if that is None or no local folder, to the current one. Raises
     UsageError for an address that MLflow can't use, and nothing for a server that is down.
@@ -66,7 +68,7 @@ def tracked(
     }
     with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
         own_tags["mlflow.user"] = getpass.getuser()
-    begin = begin_op(experiment, options.run_name or name or command, {**own_tags, **(tags or {})}, parent)
+    begin = begin_op(experiment, options.run_name or name or command, {**own_tags, **(tags or {})}, parent, key=key)
     is_local = spool_folder is not None and "://" not in str(spool_folder)
     folder = Path(spool_folder if is_local and spool_folder is not None else ".").absolute()
     if uri == NOWHERE:

@@ -150,9 +150,10 @@ class Tracker:
         op = {"op": "model", "path": str(Path(folder).absolute()), "name": name, "key": uuid.uuid4().hex}
         self._put(op, is_waited_for=True)
 
-    def child(self, name: str, tags: Mapping[str, str] | None = None) -> "Tracker":
-        """Begin a run within this one (a trial, a fold). It is finished by its own `with` block, or `finish`."""
-        begin = begin_op(self._begin["experiment"], name, dict(tags or {}), parent=self.key)
+    def child(self, name: str, tags: Mapping[str, str] | None = None, *, key: str | None = None) -> "Tracker":
+        """Begin a run within this one (a trial, a fold), or go on with the one that has this `key`. It is finished by its own
+        `with` block, or `finish`."""
+        begin = begin_op(self._begin["experiment"], name, dict(tags or {}), parent=self.key, key=key)
         if self._sender is not None:
             self._sender.put(begin)
         return Tracker(self._sender, begin, owns_sender=False, owns_run=True, folder=self._folder)
@@ -202,10 +203,10 @@ class Tracker:
                 self._sender.flush()
 
 
-def begin_op(experiment: str, name: str, tags: dict[str, str], parent: str | None) -> Op:
+def begin_op(experiment: str, name: str, tags: dict[str, str], parent: str | None, *, key: str | None = None) -> Op:
     return {
         "op": "begin",
-        "run": uuid.uuid4().hex,
+        "run": key or uuid.uuid4().hex,
         "time_ms": _now_ms(),
         "experiment": experiment,
         "name": name,

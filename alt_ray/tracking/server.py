@@ -103,6 +103,8 @@ class Server:
         experiment = self._experiment_id(op["experiment"])
         if found := self._client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{op['run']}'", max_results=1):
             self.run_ids[op["run"]] = found[0].info.run_id
+            if found[0].info.status != "RUNNING":
+                self._client.update_run(found[0].info.run_id, status="RUNNING")  # it had ended, and goes on
             return
         tags = {**op["tags"], KEY_TAG: op["run"]}
         if op["parent"]:

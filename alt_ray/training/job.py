@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from alt_ray.config_train import LearningOptions, ModelOptions
 from alt_ray.evaluation.task import Task
 from alt_ray.features.store import FeatureStore
@@ -24,6 +26,7 @@ class TrainingJob:
     out: str
     num_threads: int = 1
     origin: dict[str, Any] = field(default_factory=dict)  # what checkpoints say of where they come from
+    clip_rows: np.ndarray | None = None  # view 0 of the clips that tasks index, in store.rows; None: of all clips
 
     def folder_of(self, task: Task) -> Path:
         return Path(self.out) if len(self.tasks) == 1 else Path(self.out) / task.name
@@ -32,7 +35,7 @@ class TrainingJob:
 def run_tasks(job: TrainingJob, place: Place) -> list[dict[str, Any]]:
     """Run the tasks that are not finished yet, and return the metrics of all on rank 0, of none elsewhere."""
     store = FeatureStore(job.store_uri)
-    clip_rows = store.clips()["first_row"].to_numpy()
+    clip_rows = store.clips()["first_row"].to_numpy() if job.clip_rows is None else job.clip_rows
     results = []
     with threads(job.num_threads):
         for task in job.tasks:
