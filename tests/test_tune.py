@@ -104,17 +104,19 @@ def test_final_seeds_are_none_that_the_search_used() -> None:
 def test_trials_at_a_time_follow_from_the_cluster(
     cluster: dict[str, float], changes: dict[str, Any], slots: int, gpus: float, tmp_path: Path
 ) -> None:
-    plan = plan_trials(cluster, options((), tmp_path, **changes))
+    plan = plan_trials([cluster], options((), tmp_path, **changes))
     assert (plan.slots, plan.gpus) == (slots, gpus)
     workers = changes.get("workers", 1)
     assert plan.slots * plan.cpus * workers <= cluster["CPU"] + 1e-6
 
 
 def test_what_no_cluster_can_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not fit on 2 CPUs"):
-        plan_trials({"CPU": 2.0}, options((), tmp_path, cpus_per_trial=3.0))
+    with pytest.raises(UsageError, match="does not fit on 1 machine of 2 CPUs"):
+        plan_trials([{"CPU": 2.0}], options((), tmp_path, cpus_per_trial=3.0))
     with pytest.raises(UsageError, match="no GPU to use"):
-        plan_trials({"CPU": 2.0}, options((), tmp_path, gpus_per_trial=0.5))
+        plan_trials([{"CPU": 2.0}], options((), tmp_path, gpus_per_trial=0.5))
+    with pytest.raises(UsageError, match="does not fit on 2 machines of 2 CPUs"):  # 4 in all, but 2 on each
+        plan_trials([{"CPU": 2.0}] * 2, options((), tmp_path, cpus_per_trial=3.0))
 
 
 def test_a_part_of_the_corpus_is_named_by_its_categories() -> None:

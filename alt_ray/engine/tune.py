@@ -70,9 +70,9 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
     folder = RunFolder(options.out)
     quiet_tune()
     begun_s = time.time()
-    with folder.lock(), cluster(options.cluster.address) as available:
+    with folder.lock(), cluster(options.cluster.address) as machines:
         arms, clips = open_arms(sources_of(options, folder.path), quiet=options.output.quiet)
-        plan = plan_trials(available, options)
+        plan = plan_trials(machines, options)
         job = job_of(options, arms, clips, plan, folder.path)
         objective.choose(
             [0.0] * len(job.gflops), list(job.gflops.values())

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from ray import tune
 
 from alt_ray.config_tune import TuneOptions
 from alt_ray.corpus.entities import CATEGORIES, Corpus
+from alt_ray.engine.packing import Machine, described, gpu_slots, largest_share, slots, total
+from alt_ray.engine.resources import TRAINING_SHARE
 from alt_ray.engine.tune_scheduler import FairAsha
 from alt_ray.engine.tune_trial import FULL, SETTINGS_FILE, TRIALS
 from alt_ray.errors import UsageError
@@ -174,10 +176,9 @@ class TrialResources:
         return f"{self.slots} trials at a time, {self.cpus:g} CPUs{gpu} each"
 
 
-def plan_trials(available: Mapping[str, float], options: TuneOptions) -> TrialResources:
+def plan_trials(machines: Sequence[Machine], options: TuneOptions) -> TrialResources:
     """Divide a cluster among trials. Raises UsageError for what can never fit, which Tune would wait for for ever."""
-    cpus, gpus = available.get("CPU", 0.0), available.get("GPU", 0.0)
-    device = options.encoder.device
+    gpus, device = total(machines, "GPU"), options.encoder.device
     if device == "cuda" and not gpus:
         raise UsageError("--device cuda, but the cluster has no GPU; --device cpu runs without")
     share = options.gpus_per_trial
@@ -185,16 +186,20 @@ def plan_trials(available: Mapping[str, float], options: TuneOptions) -> TrialRe
         raise UsageError(f"--gpus-per-trial {share:g}, but the trials have no GPU to use (cluster: {gpus:g})")
     if share is None:
         share = (DEFAULT_GPU_SHARE if options.workers == 1 else 1.0) if gpus and device != "cpu" else 0.0
+    cpus = [machine.get("CPU", 0.0) for machine in machines]
     each = options.cpus_per_trial
-    if options.workers > 1 and options.workers * each > 0.9 * cpus:
-        each = round(0.9 * cpus / options.workers, 4)
-    most = int((cpus + 1e-6) / (each * options.workers))
+    if options.workers > 1:  # what Ray Train's own actors take is left
+        each = min(each, round(TRAINING_SHARE * largest_share(cpus, options.workers), 4))
+    fit = [slots(own, each) if each else 0 for own in cpus]
     if share:
-        most = min(most, int(gpus) * int(1 / share) // options.workers if share <= 1 else int(gpus / share))
+        fit = [
+            min(most, gpu_slots(machine.get("GPU", 0.0), share)) for most, machine in zip(fit, machines, strict=True)
+        ]
+    most = sum(fit) // options.workers
     if most < 1:
         raise UsageError(
-            f"a trial of {options.workers} x {each:g} CPUs and {share:g} GPUs does not fit on {cpus:g} CPUs and {gpus:g} GPUs; "
-            "give fewer --cpus-per-trial, --gpus-per-trial or --workers"
+            f"a trial of {options.workers} x {each or options.cpus_per_trial:g} CPUs and {share:g} GPUs does not fit on "
+            f"{described(machines)}; give fewer --cpus-per-trial, --gpus-per-trial or --workers"
         )
     return TrialResources(min(most, options.concurrent or most), each, share)
 
