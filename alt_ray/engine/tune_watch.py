@@ -16,7 +16,7 @@ RESULT_FILE = "task.json"
 
 
 class Watch(tune.Callback):
-    """Hears of the trials of one experiment. `own_s` and `cpu_s` sum what they took by their own clocks, `num_ended` counts them."""
+    """Hears of the trials of one experiment. `own_s` and `cpu_s` sum what they took, `num_ended` counts them."""
 
     def __init__(self, job: TrialJob, run: Tracker, total: int, phase: str, stop: StopWhen, *, quiet: bool) -> None:
         self.job, self.run, self.total, self.phase, self.stop, self.quiet = job, run, total, phase, stop, quiet
