@@ -25,6 +25,7 @@ from alt_ray.engine.runfolder import RUN_FILE, RunFolder
 from alt_ray.engine.tune_report import BEST, TuneReport, publish_best, track
 from alt_ray.engine.tune_search import (
     DEFAULT_TRIALS,
+    WAITING_CPUS,
     StopWhen,
     TrialResources,
     begun_before,
@@ -195,7 +196,7 @@ class _Search:
             return
         watch = Watch(job, self.tracker, total, phase, stop, quiet=options.output.quiet)
         # Several workers are Ray Train's, which asks for their CPUs itself: the trial only waits for them.
-        own: dict[str, float] = {"cpu": plan.cpus, "gpu": plan.gpus} if options.workers == 1 else {"cpu": 0}
+        own = {"cpu": plan.cpus, "gpu": plan.gpus} if options.workers == 1 else {"cpu": WAITING_CPUS}
         storage = self.folder.path / TUNE_FOLDER
         shutil.rmtree(storage, ignore_errors=True)
         tuner = ray_tune.Tuner(

@@ -22,6 +22,7 @@ from alt_ray.evaluation.trials import TrialSettings
 
 DEFAULT_TRIALS = 20
 _PRIMES = (2, 3, 5, 7, 11)
+WAITING_CPUS = 0.01  # of a trial that waits for its workers: Ray takes no trial that needs nothing
 DEFAULT_GPU_SHARE = 0.25  # an adapter on stored features keeps no GPU busy alone
 
 
@@ -188,7 +189,7 @@ def plan_trials(available: Mapping[str, float], options: TuneOptions) -> TrialRe
     each = options.cpus_per_trial
     if options.workers > 1 and options.workers * each > 0.9 * cpus:
         each = round(0.9 * cpus / options.workers, 4)
-    most = int((cpus + 1e-6) / (each * options.workers))
+    most = int((cpus + 1e-6) / (each * options.workers + (WAITING_CPUS if options.workers > 1 else 0)))
     if share:
         most = min(most, int(gpus) * int(1 / share) // options.workers if share <= 1 else int(gpus / share))
     if most < 1:
