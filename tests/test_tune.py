@@ -159,6 +159,7 @@ def test_a_store_in_memory_gives_what_its_files_give(stores: tuple[str, str]) ->
         assert np.array_equal(held.read(rows)[name], values)
 
 
+@pytest.mark.slow
 def test_a_failing_trial_is_recorded_the_rest_goes_on_and_nothing_is_trained_twice(
     stores: tuple[str, str], tmp_path: Path, ray_here: None
 ) -> None:
@@ -216,6 +217,7 @@ def nested(uri: str) -> list[str]:
     return [run.info.status for run in children]
 
 
+@pytest.mark.slow
 def test_optuna_goes_on_with_what_it_knew(stores: tuple[str, str], tmp_path: Path, ray_here: None) -> None:
     given = options(stores, tmp_path / "out", search="optuna", trials=3, final_seeds=0)
     first = {record.name for record in tune(given).outcome.search}

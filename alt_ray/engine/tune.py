@@ -25,6 +25,7 @@ from alt_ray.engine.runfolder import RUN_FILE, RunFolder
 from alt_ray.engine.tune_report import BEST, TuneReport, publish_best, track
 from alt_ray.engine.tune_search import (
     DEFAULT_TRIALS,
+    WAITING_CPUS,
     StopWhen,
     TrialResources,
     begun_before,
@@ -139,7 +140,7 @@ class _Search:
         self.folder, self.tracker, self.draw, self.begun_s = folder, run, draw, begun_s
         self.deadline_s = None if options.budget_hours is None else begun_s + 3600 * options.budget_hours
         self.was_asked = self.was_late = False  # to end
-        self.tune_s = self.own_s = 0.0
+        self.tune_s = self.own_s = self.cpu_s = 0.0
         self.speeds: dict[str, float] = {}
 
     def run(self) -> TuneReport:
@@ -195,7 +196,7 @@ class _Search:
             return
         watch = Watch(job, self.tracker, total, phase, stop, quiet=options.output.quiet)
         # Several workers are Ray Train's, which asks for their CPUs itself: the trial only waits for them.
-        own: dict[str, float] = {"cpu": plan.cpus, "gpu": plan.gpus} if options.workers == 1 else {"cpu": 0}
+        own = {"cpu": plan.cpus, "gpu": plan.gpus} if options.workers == 1 else {"cpu": WAITING_CPUS}
         storage = self.folder.path / TUNE_FOLDER
         shutil.rmtree(storage, ignore_errors=True)
         tuner = ray_tune.Tuner(
@@ -232,6 +233,7 @@ class _Search:
             shutil.rmtree(storage, ignore_errors=True)
             self.tune_s += time.perf_counter() - begun_s
             self.own_s += watch.own_s
+            self.cpu_s += watch.cpu_s
 
     def _has_ended(self, total: int, listed: tuple[TrialSettings, ...]) -> bool:
         """Whether nothing is left to do: Tune, and workers for it, need not be started then."""
@@ -272,7 +274,14 @@ class _Search:
         is_whole = not (self.was_asked or self.was_late) and len(ended) == len(finals)
         out = self.folder.path
         report = TuneReport(
-            outcome, str(out), time.time() - self.begun_s, self.own_s, self.tune_s, self.plan.slots, is_whole
+            outcome,
+            str(out),
+            wall_s=time.time() - self.begun_s,
+            own_s=self.own_s,
+            cpu_s=self.cpu_s,
+            tune_s=self.tune_s,
+            slots=self.plan.slots,
+            is_whole=is_whole,
         )
         write_table(out / "trials.csv", outcome.all_records, self.speeds)
         if outcome.best is not None:

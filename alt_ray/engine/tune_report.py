@@ -15,12 +15,14 @@ BEST = "best"
 
 @dataclass(frozen=True)
 class TuneReport:
-    """What a search found, and what it took: `own_s` are the trials' own seconds, the rest of slots * wall_s is overhead."""
+    """What a search found, and what it took: `own_s` are the trials' own seconds, the rest of slots * tune_s is overhead;
+    `cpu_s` are those of the processor, which say what it would have taken on a machine with nothing else to do."""
 
     outcome: Outcome
     out: str
     wall_s: float
     own_s: float
+    cpu_s: float
     tune_s: float
     slots: int
     is_whole: bool
@@ -49,8 +51,8 @@ class TuneReport:
         share = self.overhead_share
         if share is not None:
             lines.append(
-                f"{self.wall_s:.0f} s in all; {self.own_s:.0f} s of trials in {self.slots} slots of {self.tune_s:.0f} s, "
-                f"{share:.1%} on top"
+                f"{self.wall_s:.0f} s in all; {self.own_s:.0f} s of trials ({self.cpu_s:.0f} s of processor time) in "
+                f"{self.slots} slots of {self.tune_s:.0f} s, {share:.1%} on top"
             )
         return "\n".join(lines)
 
@@ -64,6 +66,7 @@ class TuneReport:
             "wall_s": round(self.wall_s, 2),
             "tune_s": round(self.tune_s, 2),
             "trials_s": round(self.own_s, 2),
+            "trials_cpu_s": round(self.cpu_s, 2),
             "slots": self.slots,
             "overhead_share": None if share is None else round(share, 4),
         }

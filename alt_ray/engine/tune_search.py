@@ -24,6 +24,7 @@ from alt_ray.evaluation.trials import TrialSettings
 
 DEFAULT_TRIALS = 20
 _PRIMES = (2, 3, 5, 7, 11)
+WAITING_CPUS = 0.01  # of a trial that waits for its workers: Ray takes no trial that needs nothing
 DEFAULT_GPU_SHARE = 0.25  # an adapter on stored features keeps no GPU busy alone
 
 
@@ -196,6 +197,8 @@ def plan_trials(machines: Sequence[Machine], options: TuneOptions) -> TrialResou
             min(most, gpu_slots(machine.get("GPU", 0.0), share)) for most, machine in zip(fit, machines, strict=True)
         ]
     most = sum(fit) // options.workers
+    if options.workers > 1:  # each trial that waits for its workers holds a little, too
+        most = min(most, int((sum(cpus) + 1e-6) / (each * options.workers + WAITING_CPUS)))
     if most < 1:
         raise UsageError(
             f"a trial of {options.workers} x {each or options.cpus_per_trial:g} CPUs and {share:g} GPUs does not fit on "

@@ -16,11 +16,11 @@ RESULT_FILE = "task.json"
 
 
 class Watch(tune.Callback):
-    """Hears of the trials of one experiment. `own_s` sums what they took, by their own clocks; `num_ended` counts them."""
+    """Hears of the trials of one experiment. `own_s` and `cpu_s` sum what they took, `num_ended` counts them."""
 
     def __init__(self, job: TrialJob, run: Tracker, total: int, phase: str, stop: StopWhen, *, quiet: bool) -> None:
         self.job, self.run, self.total, self.phase, self.stop, self.quiet = job, run, total, phase, stop, quiet
-        self.own_s, self.num_ended = 0.0, 0
+        self.own_s, self.cpu_s, self.num_ended = 0.0, 0.0, 0
         self._trackers: dict[str, Tracker] = {}
         self._histories: dict[str, list[dict[str, Any]]] = {}
 
@@ -70,6 +70,7 @@ class Watch(tune.Callback):
         folder = self.job.folder_of(settings)
         last = trial.last_result or {}
         self.own_s += float(last.get("seconds", 0.0))
+        self.cpu_s += float(last.get("cpu_s", 0.0))
         record = before = read_trial(folder)
         is_new = before is None or (before.status == "failed" and self.job.retry_failed)
         finished = folder / RESULT_FILE
@@ -112,6 +113,7 @@ class Watch(tune.Callback):
             val=max(values) if values and not (error and result is None) else None,
             tests={name: figures["top_1"] for name, figures in result["tests"].items()} if result else {},
             seconds=float(last.get("seconds", 0.0)),
+            cpu_s=float(last.get("cpu_s", 0.0)),
             error="" if result is not None else error,
             history=history,
         )

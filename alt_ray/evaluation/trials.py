@@ -38,7 +38,7 @@ class TrialRecord:
     """One trial, at its end. Accuracies are shares; `val` is that of the best epoch, whose weights are kept and tested.
 
     status: finished; stopped (early, by the scheduler: no test); failed (`error` says why).
-    seconds: its own time, without waiting and start-up. gflops, gflops_encoder: per view; videos_per_s: measured, of the encoder.
+    seconds: its own time, without waiting and start-up; cpu_s: of the processor, in the trial's own process. gflops: per view.
     """
 
     settings: TrialSettings
@@ -51,6 +51,7 @@ class TrialRecord:
     val: float | None = None
     tests: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_s: float = 0.0
     error: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -102,6 +103,7 @@ def write_table(file: Path, records: Sequence[TrialRecord], speeds: dict[str, fl
             "gflops_per_view": record.gflops,
             "encoder_videos_per_s": speeds.get(record.settings.arm),
             "seconds": round(record.seconds, 3),
+            "cpu_s": round(record.cpu_s, 3),
             "error": record.error,
         }
         rows.append(row)
