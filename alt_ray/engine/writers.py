@@ -63,7 +63,9 @@ class ResultWriter:
             self._publish(rows.filter(pc.invert(is_result)), FAILURES, failure_schema())
             if self.results is not None:
                 self._publish(rows.filter(is_result), self.folder.results, self.results)
+            del rows, is_result
         self._buffer, self._num_buffered, self._buffered_bytes = [], 0, 0
+        pa.default_memory_pool().release_unused()  # or the next ones come to lie beside what these took
         self._committed_s = time.monotonic()
 
     def _publish(self, rows: pa.Table, name: str, schema: pa.Schema) -> None:
