@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from alt_ray.errors import UsageError
+from alt_ray.evaluation.outcome import outcome_of
+from alt_ray.evaluation.outcome_text import findings
 from alt_ray.evaluation.selection import Objective, compare, knee, pareto_front
+from alt_ray.evaluation.trials import TrialRecord, TrialSettings
 
 
 def test_the_front_is_what_no_other_setting_beats_in_both() -> None:
@@ -77,3 +80,38 @@ def test_equal_values_are_no_proof_of_no_noise() -> None:
     assert compare([[0.5] * 3, [0.5] * 3], reference=0)[1].p == 1.0
     assert one_clip[2].exceeds_noise
     assert compare([[0.5], [0.9]], reference=1)[0].exceeds_noise is None
+
+
+def record(arm: str, seed: int, status: str = "finished", val: float = 0.5, test: float = 0.5) -> TrialRecord:
+    tests = {"test": test} if status == "finished" else {}
+    cost = {"a": 4.0, "b": 2.0}[arm]
+    settings = TrialSettings(arm, 0.01, 4, 1e-3, "all", seed)
+    return TrialRecord(settings, status, 0.0, 0.0, cost, epochs=3, val=val, tests=tests)  # type: ignore[arg-type]
+
+
+def test_the_best_is_chosen_by_the_mean_over_seeds_of_validation_and_never_by_the_test() -> None:
+    search = [
+        record("a", 0, val=0.9),
+        record("b", 0, val=0.8),
+        record("a", 0, "stopped", 0.95),
+        record("b", 0, "failed"),
+    ]
+    finals = [
+        *(record("a", seed, val=val, test=0.9) for seed, val in ((1, 0.70), (2, 0.72), (3, 0.71))),
+        *(record("b", seed, val=val, test=0.4) for seed, val in ((1, 0.74), (2, 0.79), (3, 0.76))),
+    ]
+    outcome = outcome_of(search, finals, Objective("accuracy"), {}, protocol="", num_val=40, num_test=50)
+    assert outcome.best == finals[4]
+    assert [entry.settings.arm for entry in outcome.front] == ["b", "a"]
+    assert all(entry.status == "finished" for entry in outcome.front)
+    assert outcome.counts() == {"finished": 2, "stopped": 1, "failed": 1}
+    said = " ".join(findings(outcome))
+    assert "most accurate by test accuracy over 3 seeds: merged 0.000" in said
+    assert "behind it by more than the noise" in said
+    assert (
+        outcome_of(search, [], Objective("accuracy-at-cost", 3.0), {}, protocol="", num_val=4, num_test=5).best
+        == search[1]
+    )
+    assert (
+        outcome_of(search, [], Objective("accuracy-at-cost", 1.0), {}, protocol="", num_val=4, num_test=5).best is None
+    )

@@ -86,9 +86,10 @@ def findings(outcome: Outcome) -> list[str]:
     cheaper = [c for c in same if c.gflops < top.gflops]
     if cheaper:
         cheapest = min(cheaper, key=lambda c: c.gflops)
+        behind = -cheapest.compared.difference if cheapest.compared else 0.0
         said.append(
-            f"cheapest that can't be told from it with {seeds} seeds: {_name(outcome, cheapest)}, at "
-            f"{cheapest.gflops / top.gflops:.0%} of its cost"
+            f"cheapest that {seeds} seeds can't tell from it: {_name(outcome, cheapest)}, at "
+            f"{cheapest.gflops / top.gflops:.0%} of its cost and {behind:.3f} behind; more --final-seeds may tell"
         )
     return said
 

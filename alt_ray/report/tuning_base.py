@@ -26,7 +26,7 @@ def colours_of(outcome: Outcome) -> dict[str, str]:
 
 def label_of(outcome: Outcome, arm: str) -> str:
     record = next(record for record in outcome.all_records if record.settings.arm == arm)
-    return f"{record.merge_ratio:.0%} merged (r {record.merge_r:.3g})"
+    return f"{100 * record.merge_ratio:.3g} % merged (r {record.merge_r:.3g})"
 
 
 def accuracy_axis(axes: Axes, title: str) -> None:
