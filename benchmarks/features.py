@@ -202,6 +202,7 @@ def relabelling(videos: str, limit: int, names: list[str]) -> None:
                 rows = [f"{uri},{number}-{i}\n" for i in range(copies) for number, uri in enumerate(uris)]
                 Path(source).write_text("path,id\n" + "".join(rows))
                 common: dict[str, Any] = {"encoder": encoder, "output": QUIET, "tracking": UNTRACKED}
+                common["cluster"] = ClusterOptions(batch_clips=2)  # of few clips, a rate needs small batches
                 encode(EncodeOptions(source=source, out=f"{folder}/features", **common))
                 seconds = {}
                 begun = time.perf_counter()

@@ -60,9 +60,11 @@ class ResultWriter:
         if self._num_buffered:
             rows = pa.concat_tables(self._buffer)
             is_result = pc.is_null(rows["error"])
-            self._publish(rows.filter(pc.invert(is_result)), FAILURES, failure_schema())
+            has_failures = rows["error"].null_count < rows.num_rows
+            if has_failures:
+                self._publish(rows.filter(pc.invert(is_result)), FAILURES, failure_schema())
             if self.results is not None:
-                self._publish(rows.filter(is_result), self.folder.results, self.results)
+                self._publish(rows.filter(is_result) if has_failures else rows, self.folder.results, self.results)
             del rows, is_result
         self._buffer, self._num_buffered, self._buffered_bytes = [], 0, 0
         pa.default_memory_pool().release_unused()  # or the next ones come to lie beside what these took
