@@ -136,15 +136,15 @@ def measured_speeds(options: TuneOptions, arms: list[Arm], plan: TrialResources,
         return {name: known[name] for name in wanted}
     announce("tune: measuring the encoder's speed at each merging", quiet=options.output.quiet)
     record, pretrained = arms[0].record, options.encoder.pretrained
-    device, threads = ("cuda" if plan.gpus else "cpu"), max(1, int(ray.cluster_resources().get("CPU", 1)))
+    device = "cuda" if plan.gpus else "cpu"
 
     def task() -> dict[str, float]:
         from alt_ray.engine.tune_speed import measure_speed
 
-        return measure_speed(record, wanted, pretrained=pretrained, device=device, num_threads=threads)
+        return measure_speed(record, wanted, pretrained=pretrained, device=device)
 
     found = on_worker(task, plan, "the encoder's speed could not be measured")
-    folder.write(SPEED_FILE, {"videos_per_s": found, "device": device, "threads": threads})
+    folder.write(SPEED_FILE, {"videos_per_s": found, "device": device})
     return found
 
 

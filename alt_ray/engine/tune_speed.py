@@ -22,13 +22,13 @@ def measure_speed(
     *,
     pretrained: str | None = None,
     device: str = "cpu",
-    num_threads: int = 1,
 ) -> dict[str, float]:
-    """Return videos/s (test views of all its frames) by name of a merge schedule.
+    """Return videos/s (test views of all its frames) of one encoder, by name of a merge schedule.
 
-    On random frames: what is in them changes nothing.
+    On random frames: what is in them changes nothing. On a CPU with one thread, as the encoders of a job have; several wait
+    for each other as soon as anything else runs (on two busy cores, 1 to 3 videos/s instead of 111).
     """
-    torch.set_num_threads(max(1, num_threads))
+    torch.set_num_threads(1)
     encoder = same_encoder_of(EncoderRecord(**record.encoder), pretrained=pretrained).to(device)
     encoder.clip.visual.to(getattr(torch, record.dtype))
     frames_per_video = record.num_frames * int(record.sampling["views"])

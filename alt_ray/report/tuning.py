@@ -188,7 +188,7 @@ def cost_figure(outcome: Outcome) -> Figure:
             label=f"mean ± std of {len(outcome.candidates[0].runs)} seeds",
         )
     left.set_xlabel("GFLOPs per view (encoder, alignment and adapter)")
-    right.set_xlabel("measured speed of the encoder, videos/s")
+    right.set_xlabel("measured speed of one encoder, videos/s")
     accuracy_axis(left, f"{test or 'validation'} accuracy (top-1)")
     figure.suptitle("Accuracy against cost", x=0.01, ha="left")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
