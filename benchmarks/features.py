@@ -182,8 +182,9 @@ def repeated(source: str, folder: str, times: int) -> str:
 
 
 def relabelling(videos: str, limit: int, names: list[str]) -> None:
-    """The same clips by label and, from their regions, by relabel. A rate leaves start-up out, so it needs many clips: the pocket
-    labels each video ten times, and relabel goes through the regions of all 40 times (ViT-B-16) or four times (the pocket)."""
+    """The same clips by label and, from their regions, by relabel, each for few and for many: the clips that are more, by the
+    seconds that are more, are the rate without start-up. The pocket is given each video 40 times, and relabel goes through the
+    regions of all of them 40 times (ViT-B-16) or four times (the pocket)."""
     from alt_ray.engine.cluster import cluster
     from alt_ray.engine.encode import encode
     from alt_ray.engine.label import label
@@ -191,9 +192,12 @@ def relabelling(videos: str, limit: int, names: list[str]) -> None:
     from alt_ray.video.manifest import read_source
 
     uris = read_source(videos, limit=limit).table["uri"].to_pylist()
-    print("| encoder | clips | label | relabel | ratio | label, s | relabel, s | relabel of more clips, s |")
-    print("|---|---|---|---|---|---|---|---|")
-    kinds = {"pocket": (EncoderOptions(encoder="pocket"), 10, 4), "ViT-B-16": (VIT, 1, 40)}
+    few = 4
+    print(
+        f"| encoder | clips | label | relabel | ratio | label {few}, s | label all, s | relabel all, s | relabel more, s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    kinds = {"pocket": (EncoderOptions(encoder="pocket"), 40, 4), "ViT-B-16": (VIT, 1, 40)}
     with cluster("local"):
         for name in names:
             encoder, copies, times = kinds[name]
@@ -202,26 +206,29 @@ def relabelling(videos: str, limit: int, names: list[str]) -> None:
                 rows = [f"{uri},{number}-{i}\n" for i in range(copies) for number, uri in enumerate(uris)]
                 Path(source).write_text("path,id\n" + "".join(rows))
                 common: dict[str, Any] = {"encoder": encoder, "output": QUIET, "tracking": UNTRACKED}
-                common["cluster"] = ClusterOptions(batch_clips=2)  # of few clips, a rate needs small batches
                 encode(EncodeOptions(source=source, out=f"{folder}/features", **common))
-                seconds = {}
-                begun = time.perf_counter()
-                label(LabelOptions(source=source, out=f"{folder}/labels", labels=LABELS, **common))
-                seconds["labels"] = time.perf_counter() - begun
-                many = repeated(f"{folder}/features", f"{folder}/many", times)
-                given: dict[str, Any] = {"labels": LABELS, "adapter": "none", "pretrained": encoder.pretrained}
-                for stored, out in ((f"{folder}/features", "again"), (many, "rate")):
-                    options = RelabelOptions(
-                        source=stored, out=f"{folder}/{out}", output=QUIET, tracking=UNTRACKED, **given
-                    )
+                seconds: dict[str, float] = {}
+
+                def timed(what: str, job: Any, options: Any, seconds: dict[str, float] = seconds) -> None:
                     begun = time.perf_counter()
-                    relabel(options)
-                    seconds[out] = time.perf_counter() - begun
-                runs = {out: json.loads(Path(f"{folder}/{out}/run.json").read_text()) for out in seconds}
-                slow, fast = (runs[out]["summary"]["videos_per_s"] for out in ("labels", "rate"))
+                    assert job(options).failed == 0
+                    seconds[what] = time.perf_counter() - begun
+
+                common["labels"] = LABELS
+                limited = replace(LabelOptions(source="x", out="x", adapter="pocket").inputs, limit=few)
+                timed("few", label, LabelOptions(source=source, out=f"{folder}/few", inputs=limited, **common))
+                timed("all", label, LabelOptions(source=source, out=f"{folder}/all", **common))
+                many = repeated(f"{folder}/features", f"{folder}/many", times)
+                common |= {"adapter": "none", "pretrained": encoder.pretrained}
+                del common["encoder"]
+                timed("again", relabel, RelabelOptions(source=f"{folder}/features", out=f"{folder}/again", **common))
+                timed("more", relabel, RelabelOptions(source=many, out=f"{folder}/more", **common))
+                slow = (len(rows) - few) / (seconds["all"] - seconds["few"])
+                fast = len(rows) * (times - 1) / (seconds["more"] - seconds["again"])
                 print(
-                    f"| {name} | {len(rows)} | {slow:.2f}/s | {fast:.1f}/s of {runs['rate']['summary']['labelled']} "
-                    f"| {fast / slow:.1f} | {seconds['labels']:.1f} | {seconds['again']:.1f} | {seconds['rate']:.1f} |",
+                    f"| {name} | {len(rows)} | {slow:.2f}/s | {fast:.1f}/s ({len(rows) * times}) | {fast / slow:.1f} | "
+                    + " | ".join(f"{value:.1f}" for value in seconds.values())
+                    + " |",
                     flush=True,
                 )
 

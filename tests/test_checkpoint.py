@@ -132,6 +132,7 @@ def test_random_weights_of_any_seed_are_rebuilt_from_the_checkpoint_and_from_wha
     for record in (checkpoint.config.encoder, stored):
         rebuilt = same_encoder_of(record)
         assert record.seed == 3
+        assert rebuilt.name == encoder.name  # the cache of texts goes by it
         torch.testing.assert_close(rebuilt.encode_text(["an arm"]), encoder.encode_text(["an arm"]), rtol=0, atol=0)
     checkpoint.model(encoder_of(checkpoint.config.encoder))
     with pytest.raises(CheckpointError, match="weights_digest"):

@@ -184,7 +184,7 @@ class TestPocket:
         images = torch.randn(2, 3, 64, 64)
         assert torch.equal(rebuilt.encode_frames(images).align_tokens, encoder.encode_frames(images).align_tokens)
         assert torch.equal(rebuilt.encode_frames(images).pooled, encoder.encode_frames(images).pooled)
-        assert (rebuilt.name, rebuilt.pretrained) == ("pocket" if pretrained == "pocket" else "custom", pretrained)
+        assert (rebuilt.name, rebuilt.pretrained) == ("pocket", pretrained)
 
     def test_its_weights_fit_a_config_of_another_name(self) -> None:
         encoder = load_encoder("pocket")

@@ -6,6 +6,7 @@ The driver keeps what the balance needs of each clip, its id, and where it stand
 Knows nothing of the command line.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -153,7 +154,9 @@ def prepare(request: ModelRequest, record: StoreRecord, plan: Resources) -> Prep
     def task() -> PreparedModel:
         from alt_ray.engine.relabeling import prepare_relabel  # torch stays out of the driver
 
-        return prepare_relabel(request, record)
+        # Nothing else of the job runs meanwhile: the threads of all workers, as far as they are here.
+        threads = min(plan.num_encoders * plan.encoder_threads, os.cpu_count() or 1)
+        return prepare_relabel(replace(request, num_threads=threads), record)
 
     return on_a_worker(task, plan, "the model could not be loaded")
 

@@ -43,6 +43,7 @@ GPU_READERS = 4  # not measured; on CPUs the model needs every core, and one thr
 
 def prepare_relabel(request: ModelRequest, store: StoreRecord) -> PreparedModel:
     """Embed what must be embedded. Raises CheckpointError where the adapter doesn't fit the store, and UsageError."""
+    torch.set_num_threads(max(request.num_threads, 1))
     record = EncoderRecord(**store.encoder)
     checkpoint = _checkpoint(request, record)
 

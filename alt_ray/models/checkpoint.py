@@ -229,7 +229,7 @@ def encoder_of(
         by_name = source is not None and not Path(source).is_file()
     config = {"model_cfg": record.model_config, "preprocess_cfg": record.preprocess}
     try:
-        return load_encoder(
+        encoder = load_encoder(
             record.name if by_name else config,
             source,
             merge_r=record.merge_schedule,
@@ -242,6 +242,8 @@ def encoder_of(
         raise CheckpointError(
             f"the encoder {record.name} can't be built; give `pretrained` if its weights moved: {exc}"
         ) from exc
+    encoder.name = record.name  # by which texts that were embedded before are found (models.textcache)
+    return encoder
 
 
 def same_encoder_of(record: EncoderRecord, *, pretrained: str | None = None, device: str = "cpu") -> "RegionEncoder":
