@@ -558,3 +558,16 @@ def test_the_mlflow_command_predicts_with_a_logged_model(tmp_path: Path, uri: st
     assert done.returncode == 0, done.stderr
     rows = json.loads(answered.read_text())["predictions"]
     assert [row["label"] for row in rows] == list(videos.values())
+
+
+def test_a_run_with_a_key_goes_on_where_it_ended_and_so_do_its_trials(uri: str, tmp_path: Path) -> None:
+    for step in (1, 2):
+        with tracked(TrackingOptions(tracking_uri=uri), "tune", spool_folder=tmp_path, key="search") as run:
+            with run.child("trial", key="trial-of-search") as trial:
+                trial.metrics({"loss": 1 / step}, step=step)
+            run.flush()
+            assert only_run(uri, "search").info.status == "RUNNING"
+    (parent, child) = (only_run(uri, key) for key in ("search", "trial-of-search"))
+    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert history(uri, child.info.run_id, "loss") == [(1, 1.0), (2, 0.5)]

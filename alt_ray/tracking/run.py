@@ -207,6 +207,7 @@ def begin_op(experiment: str, name: str, tags: dict[str, str], parent: str | Non
     return {
         "op": "begin",
         "run": key or uuid.uuid4().hex,
+        "goes_on": key is not None,
         "time_ms": _now_ms(),
         "experiment": experiment,
         "name": name,

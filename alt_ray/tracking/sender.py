@@ -123,6 +123,8 @@ class Sender:
         """Return why the server is down, or None."""
         try:
             self.server.apply(op)
+            if op["op"] == "begin" and op.get("goes_on"):
+                self.server.apply({"op": "reopen", "run": op["run"]})  # it may have ended; a replay must not do this
         except UnreachableError as exc:
             return f"failed ({exc})"
         except RefusedError as exc:

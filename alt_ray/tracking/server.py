@@ -103,8 +103,6 @@ class Server:
         experiment = self._experiment_id(op["experiment"])
         if found := self._client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{op['run']}'", max_results=1):
             self.run_ids[op["run"]] = found[0].info.run_id
-            if found[0].info.status != "RUNNING":
-                self._client.update_run(found[0].info.run_id, status="RUNNING")  # it had ended, and goes on
             return
         tags = {**op["tags"], KEY_TAG: op["run"]}
         if op["parent"]:
@@ -188,6 +186,9 @@ class Server:
         outputs = client.get_run(run_id).outputs
         if not any(output.model_id == model.model_id for output in (outputs.model_outputs if outputs else ())):
             client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+    def _reopen(self, op: Op) -> None:
+        self._client.update_run(self.run_ids[op["run"]], status="RUNNING")
 
     def _end(self, op: Op) -> None:
         self._client.set_terminated(self.run_ids[op["run"]], op["status"], op["time_ms"])
