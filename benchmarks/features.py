@@ -45,7 +45,7 @@ def synthetic(folder: Path, num_clips: int, record: StoreRecord, part_clips: int
             "video_id": np.array([f"id{i:09d}" for i in index]),
             "uri": np.array([f"/archive/folder/video_{i:09d}.mp4" for i in index]),
             "label": np.array([names[i % 4] for i in index]),
-            "split": np.array(["train"] * count),
+            "split": np.array(["test" if i % 16 == 0 else "train" for i in index]),
             "group": np.array([None] * count),
             "regions": rng.normal(size=(count, 1, T, R, D)).astype(np.float16),
             "sizes": np.ones((count, 1, T, R)),
