@@ -10,7 +10,7 @@ import pytest
 
 from alt_ray.errors import FeatureError
 from alt_ray.features.layout import STORE_KEY, VERSION_KEY, StoreRecord
-from alt_ray.features.store import FeatureStore, encoder_of_store, read_part, tensor_values
+from alt_ray.features.store import FeatureStore, encoder_of_store, tensor_values
 from tests.stores import LABELS, pocket_record, write_store
 
 
@@ -20,7 +20,7 @@ def test_rows_are_those_that_were_written_in_whatever_order_they_are_asked_for(t
     assert store.rows["video_id"].to_pylist() == [f"id{i:06d}" for i in range(23)]
     wanted = np.array([22, 0, 7, 7, 15])
     found = store.read(wanted)
-    whole = pa.concat_tables([read_part(str(part)) for part in sorted((tmp_path / "regions").iterdir())])
+    whole = pa.concat_tables([pq.read_table(part) for part in sorted((tmp_path / "regions").iterdir())])
     for name, (dtype, shape) in store.record.tensors.items():
         expected = tensor_values(whole[name], dtype, shape)[wanted]
         assert found[name].dtype == dtype

@@ -240,9 +240,9 @@ def test_a_store_is_encoded_once_however_many_ask_for_it(
     (wanted,) = tune_stores.encodings(given, str(source), tmp_path / "features")
     encoded: list[EncodeOptions] = []
 
-    def counted(asked: EncodeOptions) -> Any:
+    def counted(asked: EncodeOptions, **given: Any) -> Any:
         encoded.append(asked)
-        return encode(asked)
+        return encode(asked, **given)
 
     encode = tune_stores.encode
     monkeypatch.setattr(tune_stores, "encode", counted)
@@ -255,6 +255,12 @@ def test_a_store_is_encoded_once_however_many_ask_for_it(
     store = FeatureStore(ensure_store(wanted))
     assert store.rows.num_rows == 4
     assert sum(store.record.encoder["merge_schedule"]) == store.record.num_patches / 2
+
+    parts = sorted((Path(wanted.out) / "regions").iterdir())
+    label = str(store.clips()["label"][0].as_py())
+    source.write_text(source.read_text().replace(f",{label},", ",something else,"))
+    assert "something else" in FeatureStore(ensure_store(wanted)).clips()["label"].to_pylist()
+    assert sorted((Path(wanted.out) / "regions").iterdir()) == parts
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import ray
 from ray.util import placement_group, remove_placement_group
 
 from alt_ray.config import ClusterOptions
-from alt_ray.engine import job
-from alt_ray.engine.job import on_a_worker
+from alt_ray.engine import workers
 from alt_ray.engine.resources import plan_cluster
 from alt_ray.engine.waiting import says_what_workers_wait_for
+from alt_ray.engine.workers import on_a_worker
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_a_worker_that_finds_no_place_is_waited_for_aloud(
     all_cpus: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(job, "NOTICE_S", 0.2)
+    monkeypatch.setattr(workers, "NOTICE_S", 0.2)
     said, found = "", []
     plan = plan_cluster([ray.cluster_resources()], ClusterOptions())
     thread = threading.Thread(target=lambda: found.append(on_a_worker(lambda: 42, plan, "nothing")))

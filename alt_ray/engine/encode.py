@@ -19,13 +19,14 @@ from alt_ray.config_features import EncodeOptions
 from alt_ray.engine.annotate import annotate
 from alt_ray.engine.cluster import cluster
 from alt_ray.engine.encode_stages import EncodeClips, WriteRegions
-from alt_ray.engine.job import INPUT_COLUMNS, ClipJob, Summary, decoded_clips, on_a_worker, results_of, through_encoders
+from alt_ray.engine.job import INPUT_COLUMNS, ClipJob, Summary, decoded_clips, results_of, through_encoders
 from alt_ray.engine.label import POCKET_NOTE, RANDOM_NOTE
 from alt_ray.engine.progress import announce
 from alt_ray.engine.request import EncodeRequest, PreparedEncoder
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import REGIONS, OutputFolder
 from alt_ray.engine.stages import DecodeSettings
+from alt_ray.engine.workers import on_a_worker
 from alt_ray.engine.writers import PartPublisher
 from alt_ray.errors import JobError
 from alt_ray.features.layout import StoreRecord

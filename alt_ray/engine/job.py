@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +25,6 @@ from alt_ray.engine.progress import Progress
 from alt_ray.engine.resources import Resources
 from alt_ray.engine.sinks import RUN_FILE, OutputFolder, Published, refuse_other_settings
 from alt_ray.engine.stages import DecodeClips, DecodeSettings
-from alt_ray.engine.waiting import NOTICE_S, say_waiting
 from alt_ray.engine.writers import Writer
 from alt_ray.errors import JobError, UsageError
 from alt_ray.memory import peak_memory_mib
@@ -33,8 +32,6 @@ from alt_ray.tables import wide_column
 from alt_ray.tracking import Tracker, recorded, tracked
 from alt_ray.video.manifest import Inputs
 from alt_ray.video.uris import local_path
-
-_Value = TypeVar("_Value")
 
 # Clips that one task of a decoder takes: few, so that results come early and the last tasks end together, but never so few that
 # Ray has more tasks to keep in mind than it does well.
@@ -75,34 +72,6 @@ class Summary:
             f"{self.num_failures} of {self.inputs} inputs failed, more than --max-failed {max_failed:g} allows; "
             f"{out}/failures says why"
         )
-
-
-def on_a_worker(function: Callable[[], _Value], plan: Resources, what: str) -> _Value:
-    """Return what `function` returns on a worker with an encoder's resources: the driver stays light, and has no GPU.
-
-    Raises UsageError as the function does, and JobError (`what` could not be done) for everything else that goes wrong there.
-    """
-    share = {"CPU": plan.encoder_cpus, "GPU": plan.encoder_gpus}
-
-    def task() -> Iterator[_Value | None]:
-        yield None  # it has a place
-        yield function()
-
-    remote = ray.remote(num_cpus=share["CPU"], num_gpus=share["GPU"], max_retries=1, num_returns="streaming")(task)
-    try:
-        values: Any = remote.remote()
-        if not ray.wait([values], timeout=NOTICE_S)[0]:
-            say_waiting(
-                "a worker with " + " and ".join(f"{number:g} {name}" for name, number in share.items() if number)
-            )
-        ray.get(next(values))
-        return ray.get(next(values))
-    except ray.exceptions.RayTaskError as exc:
-        if isinstance(exc.cause, UsageError):
-            raise exc.cause from None
-        raise JobError(f"{what}: {exc.cause}") from exc
-    except ray.exceptions.RayError as exc:
-        raise JobError(f"{what}: {exc}") from exc
 
 
 def decoded_clips(

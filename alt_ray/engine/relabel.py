@@ -21,12 +21,13 @@ from alt_ray.corpus.entities import read_templates
 from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster
-from alt_ray.engine.job import ClipJob, Summary, on_a_worker, results_of
+from alt_ray.engine.job import ClipJob, Summary, results_of
 from alt_ray.engine.label import made_of_adapter, notes_of
 from alt_ray.engine.progress import announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import OutputFolder
+from alt_ray.engine.workers import on_a_worker
 from alt_ray.engine.writers import ResultWriter
 from alt_ray.errors import UsageError
 from alt_ray.features.layout import StoreRecord

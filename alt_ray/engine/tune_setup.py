@@ -17,7 +17,8 @@ from alt_ray.engine.train import corpus_for
 from alt_ray.engine.tune_search import TrialResources, corpus_part, dimensions
 from alt_ray.engine.tune_stores import Arm
 from alt_ray.engine.tune_trial import FULL, TrialJob
-from alt_ray.errors import JobError, UsageError
+from alt_ray.engine.workers import errors_of_workers
+from alt_ray.errors import UsageError
 from alt_ray.evaluation.protocols import training_tasks
 from alt_ray.evaluation.trials import TrialSettings
 from alt_ray.features.store import FeatureStore
@@ -156,15 +157,8 @@ def ref_on_worker(function: Callable[[], Any], plan: TrialResources, what: str) 
     """Run a function on a worker, and return a reference to what it returns. Raises UsageError as it does, else JobError."""
     remote = ray.remote(num_cpus=plan.cpus, num_gpus=plan.gpus, max_retries=1)(function)
     ref = remote.remote()
-    try:
+    with errors_of_workers(what):
         ray.wait([ref], fetch_local=False)
-        ray.get(
-            ray.remote(num_cpus=0)(lambda value: None).remote(ref)
-        )  # raises what the function raised, brings nothing here
-    except ray.exceptions.RayTaskError as exc:
-        if isinstance(exc.cause, UsageError):
-            raise exc.cause from None
-        raise JobError(f"{what}: {exc.cause}") from exc
-    except ray.exceptions.RayError as exc:
-        raise JobError(f"{what}: {exc}") from exc
+        # Raises what the function raised, and brings nothing here.
+        ray.get(ray.remote(num_cpus=0)(lambda value: None).remote(ref))
     return ref

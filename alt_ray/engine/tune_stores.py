@@ -18,11 +18,14 @@ from alt_ray import bundled
 from alt_ray.config_features import EncodeOptions
 from alt_ray.config_tune import TuneOptions
 from alt_ray.engine.encode import encode
+from alt_ray.engine.feature_source import is_store
+from alt_ray.engine.job import digest_of_ids
 from alt_ray.engine.progress import announce
-from alt_ray.errors import FeatureError, UsageError
+from alt_ray.errors import FeatureError, JobError, UsageError
 from alt_ray.features.layout import StoreRecord
-from alt_ray.features.store import REGIONS, FeatureStore
-from alt_ray.video.uris import canonical_uri, local_path
+from alt_ray.features.store import FeatureStore
+from alt_ray.tables import is_in, wide_column
+from alt_ray.video.manifest import read_source
 
 SEARCH_RATIOS = (0.0, 0.25, 0.5, 0.75)
 SWEEP_RATIOS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
@@ -86,7 +89,7 @@ def open_arms(uris: Sequence[str], *, quiet: bool = False) -> tuple[list[Arm], p
         announce(f"warning: {dropped} clips are not in all {len(stores)} stores and are left out", quiet=quiet)
     arms = []
     for store, table in zip(stores, tables, strict=True):
-        own = table.filter(pc.is_in(table["video_id"], value_set=clips["video_id"].combine_chunks()))
+        own = table.filter(is_in(table["video_id"], clips["video_id"]))
         schedule = store.record.encoder["merge_schedule"]
         name = f"m{sum(schedule) / store.record.num_patches:.3f}"
         arms.append(Arm(name, store.uri, store.digest, store.record, own["first_row"].to_numpy(), store.rows.num_rows))
@@ -109,7 +112,7 @@ def _common(stores: Sequence[FeatureStore], tables: Sequence[pa.Table]) -> pa.Ta
             f"{stores[0].uri} and the other stores have no clip in common: expected stores of the same videos"
         )
     ids = pa.array(sorted(shared))
-    tables = [table.filter(pc.is_in(table["video_id"], value_set=ids)) for table in tables]
+    tables = [table.filter(is_in(table["video_id"], ids)) for table in tables]
     for store, table in zip(stores[1:], tables[1:], strict=True):
         for column in ("label", "split", "group"):
             if table[column].to_pylist() != tables[0][column].to_pylist():
@@ -122,7 +125,7 @@ def _common(stores: Sequence[FeatureStore], tables: Sequence[pa.Table]) -> pa.Ta
 def sources_of(options: TuneOptions, out: Path) -> list[str]:
     """Return the addresses of feature stores: those given, or those encoded from videos, or from pocket videos drawn here."""
     given = list(options.sources)
-    are_stores = [_is_store(source) for source in given]
+    are_stores = [is_store(source) for source in given]
     if given and all(are_stores):
         if options.merge_ratios or options.merge_rs:
             raise UsageError(
@@ -138,11 +141,6 @@ def sources_of(options: TuneOptions, out: Path) -> list[str]:
         )
     source = given[0] if given else draw_pocket(options, out / "videos")
     return [ensure_store(wanted) for wanted in encodings(options, source, out / "features")]
-
-
-def _is_store(source: str) -> bool:
-    path = local_path(canonical_uri(source))
-    return path is None or (Path(path) / REGIONS).is_dir()
 
 
 def draw_pocket(options: TuneOptions, folder: Path) -> str:
@@ -189,15 +187,22 @@ def encodings(options: TuneOptions, source: str, folder: Path) -> list[EncodeOpt
 
 
 def ensure_store(wanted: EncodeOptions) -> str:
-    """Return the store, encoded if it is not complete yet. Of several that call this at once, one encodes and the others wait."""
+    """Return the store, encoded as far as it is not what the source says now. Of several that call this at once, one encodes and
+    the others wait. Raises what `encode` raises, and JobError where more than --max-failed of the inputs failed."""
     folder = Path(wanted.out)
     folder.mkdir(parents=True, exist_ok=True)
-    made_of = {"source": canonical_uri(wanted.source), "root": wanted.inputs.root, "limit": wanted.inputs.limit}
+    inputs = read_source(wanted.source, root=wanted.inputs.root, limit=wanted.inputs.limit)
+    said = [wide_column(inputs.table[name]) for name in ("video_id", "label", "split", "group")]
+    separator = pa.scalar("\x1f", pa.large_string())
+    rows = pc.binary_join_element_wise(*said, separator, null_handling="replace", null_replacement="\x1e")
+    made_of = {"inputs": digest_of_ids(rows)}  # a manifest may change; then only labels may, or videos are missing
     with _alone(folder / ".encoding"):
         complete = folder / COMPLETE
         if complete.exists() and json.loads(complete.read_text()) == made_of:
             return str(folder)
-        encode(wanted)
+        summary = encode(wanted, inputs=inputs)
+        if problem := summary.too_many_failed(wanted.inputs.max_failed, str(folder)):
+            raise JobError(problem)
         complete.write_text(json.dumps(made_of))
     return str(folder)
 

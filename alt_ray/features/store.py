@@ -203,15 +203,6 @@ def encoder_of_store(uri: str) -> str | None:
     return None
 
 
-def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return one part, whole. Raises FeatureError if it can't be read."""
-    location = resolve(uri)
-    try:
-        return pq.read_table(location.path, columns=columns, filesystem=location.filesystem)
-    except (OSError, ValueError) as exc:
-        raise FeatureError(f"{uri} can't be read: {exc}") from exc
-
-
 def tensor_values(column: pa.ChunkedArray, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """Return a tensor column as an array [rows, *shape]."""
     chunks = [_values(chunk, dtype, shape) for chunk in column.chunks]
