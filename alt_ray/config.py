@@ -52,10 +52,15 @@ class EncoderOptions(DeviceOptions):
     """What regions are aligned by: the final tokens, or the value path of the last block; none: final."""
     dtype: Dtype = "float32"
     """Number format of the image encoder."""
+    frames_per_batch: int | None = None
+    """Frames that the encoder takes at once; none: 32 on a CPU, on a GPU found by trying. Halved where memory ends."""
+    compile: bool = False
+    """Compile the encoder for its batch size (torch.compile): half a minute or more at the start of each actor."""
 
     def __post_init__(self) -> None:
         if self.merge_r is not None and self.merge_r < 0:
             raise UsageError(f"--merge-r must be 0 or more, got {self.merge_r}")
+        _positive(self, "frames_per_batch")
         if self.merge_ratio is not None and not 0 <= self.merge_ratio < 1:
             raise UsageError(f"--merge-ratio must be at least 0 and below 1, got {self.merge_ratio}")
         if self.merge_r and self.merge_ratio:

@@ -77,6 +77,7 @@ def encode(
             num_frames=options.sampling.frames,
             num_threads=plan.encoder_threads,
             seed=options.seed,
+            gpu_share=plan.encoder_gpus,
         )
         announce(f"encode: loading the encoder; {plan}", quiet=quiet)
         prepared = prepare(request, plan)
@@ -109,7 +110,10 @@ def encode(
             stream=stream,
             writer=publisher,
             notes=_notes(prepared),
-            record={"resources": asdict(plan), "predicted_bytes_per_clip": record.bytes_per_clip},
+            record={
+                "resources": {**asdict(plan), "frames_per_batch": prepared.frames_per_batch},
+                "predicted_bytes_per_clip": record.bytes_per_clip,
+            },
         )
         job.check()
         annotated = annotate(folder, inputs, quiet=quiet)

@@ -22,11 +22,10 @@ class EncodeClips:
     """Add to a batch of decoded clips the tensors of `record` [B, V, ...]; a clip that is not finite becomes a failure."""
 
     def __init__(self, request: EncodeRequest, prepared: PreparedEncoder, record: StoreRecord) -> None:
-        from alt_ray.engine.encoding import build_encoder  # torch: the driver imports this module and must stay light
+        from alt_ray.engine.encoding import build_feeder  # torch: the driver imports this module and must stay light
 
         self.record = record
-        self.request = request
-        self.encoder = build_encoder(request, prepared)
+        self.feeder = build_feeder(request, prepared)
 
     def __call__(self, batch: Batch) -> Batch:
         from alt_ray.engine.encoding import encode_views
@@ -36,7 +35,7 @@ class EncodeClips:
         B, V = frames_BVTHW3.shape[:2]
         found = {name: np.zeros((B, V, *shape), dtype) for name, (dtype, shape) in self.record.tensors.items()}
         if is_decoded.any():
-            tensors = encode_views(self.encoder, frames_BVTHW3[is_decoded], self.record, self.request)
+            tensors = encode_views(self.feeder, frames_BVTHW3[is_decoded], self.record)
             for name, values in tensors.items():
                 found[name][is_decoded] = values
         is_finite = np.isfinite(found["regions"]).all(axis=(1, 2, 3, 4)) & np.isfinite(found["pooled"]).all(

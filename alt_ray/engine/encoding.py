@@ -6,11 +6,13 @@ B clips, V views, T frames, H x W pixels, R tokens of a frame, N patches, D join
 import numpy as np
 import torch
 
-from alt_ray.engine.model import CPU_FRAMES_PER_BATCH, GPU_FRAMES_PER_BATCH, encoder_for
+from alt_ray.engine.feeders import feeder_for, frames_for, keep_to_share
+from alt_ray.engine.model import encoder_for
 from alt_ray.engine.request import EncodeRequest, PreparedEncoder
 from alt_ray.features.layout import StoreRecord
 from alt_ray.models.checkpoint import EncoderRecord, load_checkpoint
 from alt_ray.models.encoder import RegionEncoder
+from alt_ray.models.feeding import FrameFeeder, to_host, wait_for_device
 from alt_ray.video.sampling import DEFAULT_FRAMES
 
 
@@ -24,27 +26,23 @@ def prepare_encoder(request: EncodeRequest) -> PreparedEncoder:
         record=EncoderRecord.of(encoder).plain(),
         num_patches=encoder.num_patches,
         num_frames=num_frames or DEFAULT_FRAMES,
+        frames_per_batch=frames_for(request, encoder),
     )
 
 
-def build_encoder(request: EncodeRequest, prepared: PreparedEncoder) -> RegionEncoder:
-    """Build the encoder on a worker; its weights are those that were prepared."""
+def build_feeder(request: EncodeRequest, prepared: PreparedEncoder) -> FrameFeeder:
+    """Build the encoder on a worker, and what feeds it; its weights are those that were prepared."""
     encoder = _load(request)
     assert encoder.weights_digest == prepared.record["weights_digest"]
-    return encoder
+    return feeder_for(request, encoder, prepared.frames_per_batch)
 
 
 @torch.inference_mode()
-def encode_views(
-    encoder: RegionEncoder, frames_BVTHW3: np.ndarray, record: StoreRecord, request: EncodeRequest
-) -> dict[str, np.ndarray]:
+def encode_views(feeder: FrameFeeder, frames_BVTHW3: np.ndarray, record: StoreRecord) -> dict[str, np.ndarray]:
     """Return the tensors of `record` [B, V, ...] of B clips."""
     B, V, T = frames_BVTHW3.shape[:3]
-    frames = torch.tensor(frames_BVTHW3).flatten(0, 2)  # a copy: what comes from Ray is read-only shared memory
-    per_batch = CPU_FRAMES_PER_BATCH if request.device == "cpu" else GPU_FRAMES_PER_BATCH
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in record.tensors}
-    for some in frames.split(per_batch):
-        regions = encoder.encode_frames(encoder.normalise(some))
+    for regions in feeder.regions(frames_BVTHW3.reshape(-1, *frames_BVTHW3.shape[3:])):
         found = {
             "regions": regions.tokens.half(),
             "sizes": regions.sizes.to(torch.int32),
@@ -53,7 +51,8 @@ def encode_views(
             "align": regions.align_tokens.half(),
         }
         for name, tensors in parts.items():
-            tensors.append(found[name].cpu())
+            tensors.append(to_host(found[name]))
+    wait_for_device(feeder.encoder.device)
     return {
         name: torch.cat(tensors).unflatten(0, (B, V, T)).numpy().astype(record.tensors[name][0], copy=False)
         for name, tensors in parts.items()
@@ -62,5 +61,6 @@ def encode_views(
 
 def _load(request: EncodeRequest) -> RegionEncoder:
     torch.set_num_threads(max(request.num_threads, 1))  # Ray goes by the CPUs of the actor, only shares here
+    keep_to_share(request)
     checkpoint = None if request.adapter is None else load_checkpoint(request.adapter)
     return encoder_for(request.encoder, checkpoint, request.adapter, request.device, request.seed)

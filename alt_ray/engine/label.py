@@ -66,6 +66,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
             top_entities=options.top_entities,
             num_threads=plan.encoder_threads,
             seed=options.seed,
+            gpu_share=plan.encoder_gpus,
         )
         announce(f"label: loading the model; {plan}", quiet=quiet)
         prepared = prepare(request, plan)
@@ -101,7 +102,10 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
             stream=stream,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),
             notes=notes_of(settings, has_adapter=options.adapter is not None),
-            record={"model_digest": prepared.model_digest, "resources": asdict(plan)},
+            record={
+                "model_digest": prepared.model_digest,
+                "resources": {**asdict(plan), "frames_per_batch": prepared.frames_per_batch},
+            },
         ).run()
 
 

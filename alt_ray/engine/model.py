@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from alt_ray.config import EncoderOptions
+from alt_ray.engine.feeders import feeder_for, frames_for, keep_to_share
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.errors import CheckpointError, UsageError
 from alt_ray.models.alt import AltModel, AltOutput
 from alt_ray.models.checkpoint import Checkpoint, EncoderRecord, encoder_of, load_checkpoint
+from alt_ray.models.feeding import FrameFeeder
 from alt_ray.models.text import label_embeddings
 from alt_ray.models.textcache import cached_text
 from alt_ray.video.sampling import DEFAULT_FRAMES, Interpolation, ResizeMode
@@ -28,10 +30,9 @@ if TYPE_CHECKING:
 
 DEFAULT_TEMPLATE = "photo"
 
-# Frames that the encoder sees at once on a CPU. More only pushes activations out of the caches: ViT-S-32 made 57 images/s
-# with 32 of them and 42 with 64.
-CPU_FRAMES_PER_BATCH = 32
-GPU_FRAMES_PER_BATCH = 256  # not measured; bounds what a batch of clips with many frames and views takes
+FRAME_BATCHES = (
+    4  # of the encoder, whose regions are held and aligned at once: what bounds the memory of many frames and views
+)
 # Entities of a view that are carried into the average over views; the shares beyond are too small to matter.
 ENTITIES_PER_VIEW = 64
 
@@ -39,6 +40,7 @@ ENTITIES_PER_VIEW = 64
 def prepare_model(request: ModelRequest) -> PreparedModel:
     """Load the model once, embed labels and entities, and take the digests. Raises ModelError, CheckpointError, UsageError."""
     torch.set_num_threads(max(request.num_threads, 1))
+    keep_to_share(request)
     checkpoint = _checkpoint(request)
     encoder = _encoder(request, checkpoint)
     if checkpoint is None:
@@ -72,6 +74,7 @@ def prepare_model(request: ModelRequest) -> PreparedModel:
         interpolation=cast(Interpolation, encoder.interpolation),
         identity=identity_of(record, request.encoder.dtype, checkpoint, texts, request),
         trained_by=checkpoint.config.training.get("tracking") if checkpoint is not None else None,
+        frames_per_batch=frames_for(request, encoder),
     )
 
 
@@ -110,36 +113,51 @@ def identity_of(
     }
 
 
-def build_model(request: ModelRequest, prepared: PreparedModel) -> AltModel:
-    """Build the model on the worker's device, with the labels and entities of `prepared`."""
+def build_model(request: ModelRequest, prepared: PreparedModel) -> tuple[AltModel, FrameFeeder]:
+    """Build the model on the worker's device, with the labels and entities of `prepared`, and what feeds its encoder."""
     torch.set_num_threads(max(request.num_threads, 1))  # Ray goes by the CPUs of the actor, only shares here
+    keep_to_share(request)
     checkpoint = _checkpoint(request)
     encoder = _encoder(request, checkpoint)
+    feeder = feeder_for(request, encoder, prepared.frames_per_batch)
     labels_CD, entities_KD = torch.tensor(prepared.labels_CD), torch.tensor(prepared.entities_KD)
     num_top = max(request.top_entities, ENTITIES_PER_VIEW)
-    per_batch = CPU_FRAMES_PER_BATCH if request.device == "cpu" else GPU_FRAMES_PER_BATCH
     if checkpoint is None:
-        model = AltModel(encoder, entities_KD, labels_CD, num_top_entities=num_top, frames_per_batch=per_batch)
-        return model.eval().to(request.device)
-    model = checkpoint.model(encoder, num_top_entities=num_top, frames_per_batch=per_batch)
+        model = AltModel(encoder, entities_KD, labels_CD, num_top_entities=num_top)
+        return model.eval().to(request.device), feeder
+    model = checkpoint.model(encoder, num_top_entities=num_top)
     if request.temperature is not None:
         model.alignment = replace(model.alignment, temperature=request.temperature)
     model.set_labels(labels_CD)
-    return model
+    return model, feeder
 
 
 @torch.inference_mode()
 def label_clips(
-    model: AltModel, frames_BVTHW3: np.ndarray, request: ModelRequest, prepared: PreparedModel
+    model: AltModel, feeder: FrameFeeder, frames_BVTHW3: np.ndarray, request: ModelRequest, prepared: PreparedModel
 ) -> dict[str, Any]:
     """Return the columns label, score, top_labels, entities, embedding, model_digest for B clips, and is_finite [B] (bool).
 
     Views are averaged: the probabilities of the labels, the shares of the entities, the embeddings (normalised again).
     """
-    assert model.encoder is not None
     B, V, T = frames_BVTHW3.shape[:3]
-    frames = torch.tensor(frames_BVTHW3).flatten(0, 2)  # a copy: what comes from Ray is read-only shared memory
-    output = model(model.encoder.normalise(frames).unflatten(0, (B * V, T)))
+    columns: dict[str, Any] = {}
+    done = 0
+    while done < B:
+        some = frames_BVTHW3[done : done + max(1, FRAME_BATCHES * feeder.frames_per_batch // (V * T))]
+        found = feeder.attempt(lambda some=some: _label_some(model, feeder, some, request, prepared))  # type: ignore[misc]
+        if found is not None:
+            columns = {name: [*columns.get(name, []), *found[name]] for name in found}
+            done += len(some)
+    return columns
+
+
+def _label_some(
+    model: AltModel, feeder: FrameFeeder, frames_BVTHW3: np.ndarray, request: ModelRequest, prepared: PreparedModel
+) -> dict[str, Any]:
+    B, V, T = frames_BVTHW3.shape[:3]
+    regions = feeder.whole(frames_BVTHW3.reshape(-1, *frames_BVTHW3.shape[3:]))
+    output = model.from_regions(**{name: value.unflatten(0, (B * V, T)) for name, value in vars(regions).items()})
     return label_columns(output, B, V, request, prepared)
 
 

@@ -31,6 +31,7 @@ class ModelRequest:
     top_entities: int = 10
     num_threads: int = 1
     seed: int = 0
+    gpu_share: float = 0.0  # GPUs of each worker
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class PreparedModel:
     interpolation: Interpolation
     identity: dict[str, Any]  # what results depend on, as JSON: two runs with the same one may share a folder
     trained_by: dict[str, Any] | None = None  # the tracked run that the adapter came from, if it says so
+    frames_per_batch: int | None = None  # that the encoder takes at once; None: its default
 
     @property
     def model_digest(self) -> str:
@@ -66,6 +68,7 @@ class EncodeRequest:
     num_frames: int | None = None
     num_threads: int = 1
     seed: int = 0
+    gpu_share: float = 0.0  # GPUs of each worker
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class PreparedEncoder:
     record: dict[str, Any]
     num_patches: int
     num_frames: int
+    frames_per_batch: int | None = None  # that the encoder takes at once; None: its default
 
     @property
     def num_regions(self) -> int:

@@ -99,7 +99,7 @@ class LabelClips:
 
         self.request = request
         self.prepared = prepared
-        self.model = build_model(request, prepared)
+        self.model, self.feeder = build_model(request, prepared)
         self.schema = result_schema(label_schema(prepared.dim))
 
     def __call__(self, batch: Batch) -> pa.Table:
@@ -109,7 +109,7 @@ class LabelClips:
         rows: dict[str, Any] = {name: [] for name in (*MODEL_COLUMNS, "is_finite")}
         if is_decoded.any():
             frames_BVTHW3 = batch["frames"] if is_decoded.all() else batch["frames"][is_decoded]
-            rows = label_clips(self.model, frames_BVTHW3, self.request, self.prepared)
+            rows = label_clips(self.model, self.feeder, frames_BVTHW3, self.request, self.prepared)
         columns: dict[str, Any] = {
             name: _optional(batch[name]) for name in ("video_id", "uri", "start_s", "end_s", "attempts")
         }
