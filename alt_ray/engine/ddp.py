@@ -20,6 +20,10 @@ def place_of(
 ) -> Place:
     """This worker's place among the others, computing on `device`."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
+    if device.type == "cuda":
+        torch.cuda.set_device(
+            device
+        )  # objects are gathered through the current one, and two workers can't have the same
 
     def reduce(values: Tensor) -> Tensor:
         dist.all_reduce(values)

@@ -224,6 +224,8 @@ def load_encoder(
         seed=seed,
     )
     encoder.clip.visual.to(DTYPES[dtype])
+    if target.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32; the other formats are there for speed
     return encoder.to(target)
 
 
