@@ -19,6 +19,9 @@ FAILURE_COLUMNS = [
     pa.field("attempts", pa.int32(), nullable=False),
 ]
 
+# Of results on their way to the sink: where they were made. Counted in run.json, not published.
+MACHINE = pa.field("machine", pa.string())
+
 
 def label_schema(embedding_dim: int) -> pa.Schema:
     """The columns of `labels/*.parquet`, one row per clip. `embedding` is L2-normalised."""
@@ -57,11 +60,12 @@ def failure_schema() -> pa.Schema:
 def written_schema() -> pa.Schema:
     """The columns of results that workers wrote themselves: a part (file) that holds the clip, or a failure, per row."""
     written = [pa.field("part", pa.string()), pa.field("num_bytes", pa.int64())]  # num_bytes: this clip's share of it
-    return pa.schema([field.with_nullable(True) for field in FAILURE_COLUMNS] + written)
+    return pa.schema([field.with_nullable(True) for field in FAILURE_COLUMNS] + [*written, MACHINE])
 
 
 def result_schema(labels: pa.Schema) -> pa.Schema:
     """The columns of results on their way to the sink: a label or a failure per row; `error` is null for a label."""
     fields = [field.with_nullable(True) for field in labels]
     known = set(labels.names)
-    return pa.schema(fields + [field.with_nullable(True) for field in FAILURE_COLUMNS if field.name not in known])
+    failures = [field.with_nullable(True) for field in FAILURE_COLUMNS if field.name not in known]
+    return pa.schema([*fields, *failures, MACHINE])

@@ -26,7 +26,7 @@ from alt_ray.engine.request import EncodeRequest, PreparedEncoder
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import REGIONS, OutputFolder
 from alt_ray.engine.stages import DecodeSettings
-from alt_ray.engine.workers import on_a_worker
+from alt_ray.engine.workers import machine_name, on_a_worker
 from alt_ray.engine.writers import PartPublisher
 from alt_ray.errors import JobError
 from alt_ray.features.layout import StoreRecord
@@ -187,7 +187,7 @@ def encode_dataset(
 ) -> ray.data.Dataset:
     """The lazy pipeline. Its last stage runs where encoders run, and takes no CPU from Ray's view: it waits for the disk."""
     decoded = decoded_clips(clips, decode, plan, STORE_COLUMNS)
-    encoded = through_encoders(decoded, EncodeClips, (request, prepared, record), clips.num_rows, plan)
+    encoded = through_encoders(decoded, EncodeClips, (request, prepared, record, machine_name), clips.num_rows, plan)
     return encoded.map_batches(
         WriteRegions(folder_uri, record).__call__,
         batch_size=_part_clips(clips.num_rows, record, plan),

@@ -3,6 +3,8 @@
 B clips, V views (test views, then training views), T frames, R tokens of a frame, N patches, D joint dimension.
 """
 
+import platform
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,22 @@ NOT_FINITE = "the encoder's answer is not finite in float16; try --dtype float32
 
 
 class EncodeClips:
-    """Add to a batch of decoded clips the tensors of `record` [B, V, ...]; a clip that is not finite becomes a failure."""
+    """Add to a batch of decoded clips the tensors of `record` [B, V, ...]; a clip that is not finite becomes a failure.
 
-    def __init__(self, request: EncodeRequest, prepared: PreparedEncoder, record: StoreRecord) -> None:
+    machine: says where this worker is; called once, and added as a column.
+    """
+
+    def __init__(
+        self,
+        request: EncodeRequest,
+        prepared: PreparedEncoder,
+        record: StoreRecord,
+        machine: Callable[[], str] = platform.node,
+    ) -> None:
         from alt_ray.engine.encoding import build_feeder  # torch: the driver imports this module and must stay light
 
         self.record = record
+        self.machine = machine()
         self.feeder = build_feeder(request, prepared)
 
     def __call__(self, batch: Batch) -> Batch:
@@ -45,6 +57,7 @@ class EncodeClips:
         for i in np.flatnonzero(is_decoded & ~is_finite):
             errors["error"][i], errors["stage"][i] = "not_finite", "encode"
             errors["message"][i] = f"{batch['uri'][i]}: {NOT_FINITE}"
+        batch["machine"] = np.array([self.machine] * B)
         return {**batch, **{name: values.astype(str) for name, values in errors.items()}, **found}
 
 
@@ -58,7 +71,8 @@ class WriteRegions:
     def __call__(self, batch: Batch) -> pa.Table:
         is_good = batch["error"] == ""
         columns: dict[str, Any] = {
-            name: batch[name].tolist() for name in ("video_id", "uri", "stage", "error", "message", "attempts")
+            name: batch[name].tolist()
+            for name in ("video_id", "uri", "stage", "error", "message", "attempts", "machine")
         }
         for name in ("stage", "error", "message"):
             columns[name] = [value or None for value in columns[name]]

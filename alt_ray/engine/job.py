@@ -8,6 +8,7 @@ Knows nothing of the command line, nor of what the results are.
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -151,6 +152,7 @@ class ClipJob:
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     _startup_s: float | None = None
+    _machines: Counter[str] = field(default_factory=Counter)  # results of this run, by where they were made
 
     def check(self) -> None:
         """Raise UsageError for a folder of other settings. Under the lock: another run may just have ended."""
@@ -217,6 +219,9 @@ class ClipJob:
             try:
                 for results in self.stream(clips):
                     done, failed = writer.add(results)
+                    self._machines.update(
+                        {row["values"]: row["counts"] for row in pc.value_counts(results["machine"]).to_pylist()}
+                    )
                     progress.add(done + failed, failed)
             except ray.exceptions.RayError as exc:
                 cause = getattr(exc, "cause", None) or exc
@@ -249,6 +254,7 @@ class ClipJob:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_s)),
                 "wall_s": round(time.time() - started_s, 2),
                 "seconds_to_first_result": self._startup_s and round(self._startup_s, 2),
+                "machines": dict(self._machines.most_common()),
                 **self.record,
                 "settings": self.settings,
                 "options": recorded(self.options),

@@ -23,7 +23,7 @@ from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import OutputFolder
 from alt_ray.engine.stages import DecodeSettings, LabelClips
-from alt_ray.engine.workers import on_a_worker
+from alt_ray.engine.workers import machine_name, on_a_worker
 from alt_ray.engine.writers import ResultWriter
 from alt_ray.schema import label_schema
 from alt_ray.video.isolation import DECODE_FUNCTION
@@ -125,7 +125,7 @@ def label_dataset(
 ) -> ray.data.Dataset:
     """The lazy pipeline."""
     decoded = decoded_clips(clips, decode, plan)
-    return through_encoders(decoded, LabelClips, (request, prepared), clips.num_rows, plan)
+    return through_encoders(decoded, LabelClips, (request, prepared, machine_name), clips.num_rows, plan)
 
 
 def made_of_adapter(adapter: str | None, prepared: PreparedModel) -> dict[str, tuple[str, str, dict[str, Any] | None]]:

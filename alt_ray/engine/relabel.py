@@ -27,7 +27,7 @@ from alt_ray.engine.progress import announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import OutputFolder
-from alt_ray.engine.workers import on_a_worker
+from alt_ray.engine.workers import machine_name, on_a_worker
 from alt_ray.engine.writers import ResultWriter
 from alt_ray.errors import UsageError
 from alt_ray.features.layout import StoreRecord
@@ -168,7 +168,7 @@ class RelabelStage:
     def __init__(self, request: ModelRequest, prepared: PreparedModel, record: StoreRecord, batch_clips: int) -> None:
         from alt_ray.engine.relabeling import RelabelRanges
 
-        self._label = RelabelRanges(request, prepared, record, batch_clips)
+        self._label = RelabelRanges(request, prepared, record, batch_clips, machine_name())
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
         yield from self._label(batch)

@@ -101,10 +101,13 @@ class RelabelRanges:
     Rows are read in other threads while the model computes, `batch_clips` clips at a time.
     """
 
-    def __init__(self, request: ModelRequest, prepared: PreparedModel, store: StoreRecord, batch_clips: int) -> None:
+    def __init__(
+        self, request: ModelRequest, prepared: PreparedModel, store: StoreRecord, batch_clips: int, machine: str = ""
+    ) -> None:
         torch.set_num_threads(max(request.num_threads, 1))
         self.request, self.prepared, self.store = request, prepared, store
         self.batch_clips = batch_clips
+        self.machine = machine
         record = EncoderRecord(**store.encoder)
         checkpoint = _checkpoint(request, record)
         entities_KD, labels_CD = torch.tensor(prepared.entities_KD), torch.tensor(prepared.labels_CD)
@@ -152,6 +155,7 @@ class RelabelRanges:
         columns: dict[str, Any] = {name: first[name].to_pylist() for name in CLIP_COLUMNS}
         columns |= {name: list(labelled[name]) for name in MODEL_COLUMNS}
         columns |= {name: [None] * B for name in ("error", "stage", "message")} | {"attempts": [1] * B}
+        columns["machine"] = [self.machine] * B
         for i in np.flatnonzero(~labelled["is_finite"]).tolist():
             columns |= {name: _with(columns[name], i, None) for name in MODEL_COLUMNS}
             columns["error"][i], columns["stage"][i] = "not_finite", "encode"

@@ -6,7 +6,9 @@ fails stays in its batch with its error beside it, so that it never costs anothe
 B clips, V views, T frames, H x W pixels, C labels, K entities, D embedding dim.
 """
 
+import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,13 +94,19 @@ def _bound(value: Any) -> float | None:
 
 
 class LabelClips:
-    """Turn a batch of decoded clips into rows of schema.result_schema: a label or a failure for each."""
+    """Turn a batch of decoded clips into rows of schema.result_schema: a label or a failure for each.
 
-    def __init__(self, request: ModelRequest, prepared: PreparedModel) -> None:
+    machine: says where this worker is; called once.
+    """
+
+    def __init__(
+        self, request: ModelRequest, prepared: PreparedModel, machine: Callable[[], str] = platform.node
+    ) -> None:
         from alt_ray.engine.model import build_model  # torch: the driver imports this module and must stay light
 
         self.request = request
         self.prepared = prepared
+        self.machine = machine()
         self.model, self.feeder = build_model(request, prepared)
         self.schema = result_schema(label_schema(prepared.dim))
 
@@ -119,6 +127,7 @@ class LabelClips:
             columns[name] = _where(~is_decoded, batch[name])
         for name in MODEL_COLUMNS:
             columns[name] = _spread(is_decoded, rows[name])
+        columns["machine"] = [self.machine] * len(is_decoded)
         for i, is_finite in zip(np.flatnonzero(is_decoded).tolist(), rows["is_finite"], strict=True):
             if not is_finite:
                 _fail(columns, i)

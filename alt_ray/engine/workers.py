@@ -14,6 +14,11 @@ from alt_ray.errors import JobError, UsageError
 _Value = TypeVar("_Value")
 
 
+def machine_name() -> str:
+    """The machine that this worker is on, by its address and the id that Ray's dashboard and state have for it."""
+    return f"{ray.util.get_node_ip_address()} {ray.get_runtime_context().get_node_id()[:8]}"
+
+
 @contextlib.contextmanager
 def errors_of_workers(what: str) -> Iterator[None]:
     """In the block, a UsageError of a worker is raised as it is, and everything else as a JobError: `what`, and why."""

@@ -1,0 +1,84 @@
+"""Jobs on three machines of which one is lost and replaced half way: the work is spread, and every input is done once."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.dataset as pads
+import pytest
+
+from alt_ray.evaluation.trials import read_trial
+from tests.media import tiny_clip, write_video
+from tests.stores import write_store
+from tests.test_label import end_what_is_left
+from tests.test_train import SETTINGS
+
+NUM_FREE, NUM_GATED = 36, 36
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    yield mark
+    end_what_is_left(mark)
+
+
+def run_while_machines_change(folder: Path, mark: str, published: str, *arguments: str) -> str:
+    """Run a command as tests/nodes.py does, and return the id of the machine that came."""
+    gate = folder / "go"
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.nodes", str(gate), published, *arguments],
+        env={**os.environ, "ALT_RAY_TEST_MARK": mark, "ALT_RAY_TEST_GATE": str(gate)},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout.split()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["label", "encode"])
+def test_a_lost_machine_costs_nothing_and_a_new_one_takes_its_share(tmp_path: Path, mark: str, command: str) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    for i in range(NUM_FREE):
+        write_video(videos / f"a{i:02}.mp4", num_frames=10)
+    for i in range(NUM_GATED):
+        write_video(videos / f"gated{i:02}.mp4", num_frames=10)
+    (videos / "broken.mp4").write_bytes(b"no video")
+    results = "labels" if command == "label" else "regions"
+    arguments = [command, str(videos), "--out", str(out), "--encoder", tiny_clip(tmp_path), "--pretrained", "none"]
+    arguments += ["--batch-clips", "2", "--decode-limit-s", "300", "--quiet"]
+    arguments += ["--labels", "walking,running"] if command == "label" else []
+    new = run_while_machines_change(tmp_path, mark, f"{out / results}/*.parquet", *arguments)
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "done"
+    assert record["summary"]["labelled"] == NUM_FREE + NUM_GATED
+    assert record["failures"] == {"unreadable": 1} or sum(record["failures"].values()) == 1
+    ids = pads.dataset(out / results, format="parquet").to_table(columns=["video_id"])["video_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == NUM_FREE + NUM_GATED
+    assert sum(record["machines"].values()) == NUM_FREE + NUM_GATED + 1
+    assert len(record["machines"]) >= 3
+    assert record["machines"][next(name for name in record["machines"] if name.endswith(new))] > 0
+
+
+@pytest.mark.slow
+def test_trials_of_a_lost_machine_are_run_on_others(tmp_path: Path, mark: str) -> None:
+    store = str(write_store(tmp_path / "store", 48))
+    arguments = ["tune", store, "--out", str(tmp_path / "out"), *SETTINGS, "--trials", "36", "--epochs", "20", "--quiet"]
+    arguments += ["--search", "random", "--final-seeds", "0", "--no-asha"]
+    new = run_while_machines_change(tmp_path, mark, f"{tmp_path}/out/trials/*/trial.json", *arguments)
+    records = [read_trial(folder) for folder in (tmp_path / "out" / "trials").iterdir()]
+    assert [record.status for record in records] == ["finished"] * 36
+    assert all([entry["epoch"] for entry in record.history] == list(range(1, 21)) for record in records)
+    machines = json.loads((tmp_path / "out" / "metrics.json").read_text())["machines"]
+    assert sum(machines.values()) == 36
+    assert len(machines) >= 3
+    assert any(name.endswith(new) for name in machines)
