@@ -43,7 +43,7 @@ from alt_ray.engine.tune_setup import job_of, measured_speeds, settings_of
 from alt_ray.engine.tune_stores import Arm, open_arms, sources_of
 from alt_ray.engine.tune_trial import TRIALS, TrialJob, run_trial
 from alt_ray.engine.tune_watch import Watch
-from alt_ray.errors import JobError
+from alt_ray.errors import JobError, UsageError
 from alt_ray.evaluation.outcome import Outcome, outcome_of
 from alt_ray.evaluation.selection import Objective
 from alt_ray.evaluation.trials import TRIAL_FILE, TrialRecord, TrialSettings, read_trial, write_table
@@ -69,6 +69,11 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
     """
     objective = Objective.parse(options.objective)
     folder = RunFolder(options.out)
+    if folder.mirror is not None:
+        raise UsageError(
+            f"--out {options.out}: trials of a search keep what they know in a folder that all machines see under one path; "
+            "give a local folder or one on a shared disk (features may be on an object store), and copy best/ from there"
+        )
     quiet_tune()
     begun_s = time.time()
     with folder.lock(), cluster(options.cluster.address) as machines:

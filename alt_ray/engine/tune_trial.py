@@ -162,18 +162,16 @@ def _train_together(
     hear: Callable[[dict[str, Any]], None],
     origin: dict[str, Any],
 ) -> dict[str, Any]:
-    """The same by several workers of Ray Train, which write what they say to a file."""
-    from alt_ray.engine.tail import Tail
-    from alt_ray.engine.train_workers import PROGRESS_FILE, train_on_workers
+    """The same by several workers of Ray Train."""
+    from alt_ray.engine.train_workers import train_on_workers
     from alt_ray.training.job import TrainingJob
     from alt_ray.training.owner import Owner
 
     shared = TrainingJob(
         arm.uri, (task,), texts, model, learning, str(folder), max(1, int(job.cpus_per_worker)), origin, arm.clip_rows
     )
-    with Tail(folder / PROGRESS_FILE, hear):
-        own = Owner.begin(folder)
-        return train_on_workers(shared, own, job.workers, job.cpus_per_worker, job.gpus_per_worker)[0]
+    own = Owner.begin(folder)
+    return train_on_workers(shared, own, job.workers, job.cpus_per_worker, job.gpus_per_worker, hear)[0]
 
 
 def write_settings(folder: Path, config: dict[str, Any], settings: TrialSettings) -> None:
