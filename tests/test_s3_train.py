@@ -66,11 +66,6 @@ def test_train_then_evaluate_with_everything_on_the_server(
     assert "learning" in capsys.readouterr().err
 
 
-def test_a_search_says_that_it_needs_a_shared_folder(store: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("tune", store, "--out", f"s3://{BUCKET}/search") == 2
-    assert "a local folder or one on a shared disk" in capsys.readouterr().err
-
-
 ALONE = """
 import sys
 import alt_ray.remote.lease as lease

@@ -26,17 +26,18 @@ RUN_FILE, LOCK_FILE, LEASES = "run.json", ".lock", ".leases"
 class RunFolder:
     """A local folder, or a remote one. Raises UsageError if it can't be used.
 
-    `uri` is its address, `path` where to work on its files; of a remote folder that is a copy, filled within `lock`.
+    `uri` is its address, `path` where to work on its files; of a remote folder that is a copy, filled within `lock`, without the
+    features and the folders of the names `left_out`.
     """
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: str, left_out: tuple[str, ...] = ()) -> None:
         self.uri = canonical_uri(out)
         self.mirror: Mirror | None = None
         self._lease: Lease | None = None
         if is_remote(self.uri):
             remote = RemoteFolder(self.uri)
             self.path = Path(tempfile.mkdtemp(prefix="alt_ray_run_"))
-            self.mirror = Mirror(remote, self.path, left_out=(FEATURES,))
+            self.mirror = Mirror(remote, self.path, left_out=(FEATURES, *left_out))
             return
         path = local_path(self.uri)
         assert path is not None

@@ -44,15 +44,15 @@ class Lease:
                 "written to it; run the same command again to go on"
             )
 
-    def take(self) -> None:
-        """Wait until the folder is free, if it may become so. Raises UsageError if another run is in it."""
+    def take(self, *, waits: bool = False) -> None:
+        """Wait until the folder is free, if it may become so. Raises UsageError if another run is in it, unless it `waits`."""
         first_seen: dict[str, float] = {}
         while True:
             others = self._try()
             if not others:
                 return
             for name, written_s in others.items():
-                if written_s > first_seen.setdefault(name, written_s):
+                if written_s > first_seen.setdefault(name, written_s) and not waits:
                     who = self._read(name)
                     raise UsageError(
                         f"another run is writing to {self.folder.uri} ({who}); wait for it, or choose another --out"
@@ -100,9 +100,9 @@ class Lease:
                 self._beat()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder until the block ends. Raises UsageError if another run is in it."""
-        self.take()
+    def held(self, *, waits: bool = False) -> Iterator[None]:
+        """Hold the folder until the block ends. Raises UsageError if another run is in it, unless it `waits` for that one."""
+        self.take(waits=waits)
         thread = threading.Thread(target=self._keep, daemon=True)
         thread.start()
         try:

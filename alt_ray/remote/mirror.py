@@ -17,7 +17,7 @@ from alt_ray.remote.folder import RemoteFolder
 
 
 class Mirror:
-    """Of `remote`, in the local folder `path`, without the folders `left_out` at its top. For one thread at a time."""
+    """Of `remote`, in the local folder `path`, without the folders of the names `left_out`. For one thread at a time."""
 
     def __init__(self, remote: RemoteFolder, path: Path, left_out: tuple[str, ...] = ()) -> None:
         self.remote, self.path, self.left_out = remote, path, left_out
@@ -64,7 +64,7 @@ class Mirror:
 
     def _counts(self, name: str) -> bool:
         parts = name.split("/")
-        return parts[0] not in self.left_out and not any(part.startswith(".") for part in parts)
+        return not any(part.startswith(".") or part in self.left_out for part in parts)
 
     def _mark(self, name: str) -> tuple[int, int] | None:
         try:
