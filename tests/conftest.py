@@ -1,11 +1,34 @@
 """Fixtures that several test files share."""
 
 import os
+import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from tests.s3 import Server
+
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does; it counts when torch is loaded
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+# Where the S3 server of tests will be (fixture s3), said before Ray starts: its workers inherit it.
+S3_PORT = _free_port()
+os.environ.update(
+    AWS_ENDPOINT_URL=f"http://127.0.0.1:{S3_PORT}",
+    AWS_ACCESS_KEY_ID="key-of-tests",
+    AWS_SECRET_ACCESS_KEY="secret-of-tests",
+    AWS_REGION="us-east-1",
+    AWS_DEFAULT_REGION="us-east-1",
+    AWS_EC2_METADATA_DISABLED="true",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,3 +46,12 @@ def ray_here() -> Iterator[None]:
 
     with cluster("local"):
         yield
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator["Server"]:
+    """An S3 server with an empty bucket, which every process that a test starts finds."""
+    from tests.s3 import server
+
+    with server(S3_PORT) as found:
+        yield found

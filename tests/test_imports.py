@@ -24,16 +24,18 @@ LOWEST = {
     "",
 }
 ALLOWED = {
-    "models": LOWEST,
     "video": LOWEST,
+    "remote": LOWEST | {"video"},
+    "models": LOWEST | {"remote"},
     "corpus": LOWEST,
-    "features": LOWEST | {"models", "video"},
+    "features": LOWEST | {"models", "video", "remote"},
     "pocket": LOWEST | {"models", "video", "corpus"},
     "evaluation": LOWEST | {"models", "video", "corpus", "pocket", "features"},
     "report": LOWEST | {"models", "video", "corpus", "evaluation"},
     "tracking": LOWEST | {"api", "models", "video"},
-    "training": LOWEST | {"models", "corpus", "features", "evaluation"},
-    "engine": LOWEST | {"models", "video", "corpus", "pocket", "evaluation", "features", "tracking", "training"},
+    "training": LOWEST | {"models", "corpus", "features", "evaluation", "remote"},
+    "engine": LOWEST
+    | {"models", "video", "remote", "corpus", "pocket", "evaluation", "features", "tracking", "training"},
 }
 MAY_IMPORT = {  # rooms, or single files
     "ray": {"engine"},

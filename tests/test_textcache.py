@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alt_ray.models.textcache import cache_folder, cached_text
+from alt_ray.models.textcache import cached_text
+from alt_ray.remote.cache import cache_folder
 
 TEXTS = [f"thing {i}" for i in range(100)]
 

@@ -16,6 +16,7 @@ from alt_ray.engine.stages import Batch
 from alt_ray.features.layout import StoreRecord
 from alt_ray.features.writer import write_part
 from alt_ray.schema import written_schema
+from alt_ray.video.uris import child_uri
 
 NOT_FINITE = "the encoder's answer is not finite in float16; try --dtype float32"
 
@@ -65,7 +66,7 @@ class WriteRegions:
     """Write the clips of a batch as one part beside the store, and answer with rows of schema.written_schema."""
 
     def __init__(self, folder_uri: str, record: StoreRecord) -> None:
-        self.folder_uri = f"{folder_uri.rstrip('/')}/{TEMPORARY}"
+        self.folder_uri = child_uri(folder_uri, TEMPORARY)
         self.record = record
 
     def __call__(self, batch: Batch) -> pa.Table:

@@ -5,7 +5,6 @@ Videos are encoded first, which is a job on Ray of its own. Knows nothing of the
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from alt_ray.tracking import recorded, tracked
 from alt_ray.training.place import Place, local_device
 from alt_ray.training.testing import scores_of
 from alt_ray.video.manifest import Inputs
-from alt_ray.video.uris import canonical_uri, local_path
+from alt_ray.video.uris import canonical_uri, child_uri
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def evaluate(options: EvaluateOptions, *, draw: Draw = no_picture) -> TrainingRe
     begun_s = time.time()
     results = []
     embedded: dict[tuple[str, ...], Tensor] = {}
-    with folder.lock(), tracked(options.tracking, "evaluate", spool_folder=folder.path) as run:
+    with folder.lock(), tracked(options.tracking, "evaluate", spool_folder=folder.spool_folder) as run:
         run.params(recorded(options))
         run.tags({"versions": versions(), "weights_digest": store.record.encoder["weights_digest"]})
         if asked.training:
@@ -104,6 +103,7 @@ def evaluate(options: EvaluateOptions, *, draw: Draw = no_picture) -> TrainingRe
         run.metrics(report.flat())
         run.artifact(folder.write("metrics.json", report.as_json()))
         draw_confusions(folder.path, tasks, draw)
+        folder.send()
         for picture in sorted(folder.path.glob("*.png")):
             run.artifact(picture, "plots")
     return report
@@ -116,11 +116,11 @@ def _store(options: EvaluateOptions, labels: tuple[str, ...] | None) -> FeatureS
         raise UsageError(
             f"say where the features of the videos in {options.source} and the results go: --out DIR (or name a feature store)"
         )
-    features = RunFolder(options.out).path / FEATURES
+    features = RunFolder(options.out).child(FEATURES)
 
     def check(inputs: Inputs) -> None:
         prompts((), options.template or "photo")
-        if "label" in inputs.given or encoder_of_store(str(features)) is None:  # else the store may know labels
+        if "label" in inputs.given or encoder_of_store(features) is None:  # else the store may know labels
             evaluation_tasks(inputs.table, labels, options.protocol)
         digest = None if options.corpus is None else load_corpus(options.corpus).digest
         if options.adapter != "none":
@@ -187,7 +187,4 @@ def _refuse_seen_clips(store: FeatureStore, tasks: list[Task], asked: _Asked, op
 
 
 def _beside(source: str) -> str:
-    path = local_path(canonical_uri(source))
-    if path is None:
-        raise UsageError(f"name a folder for the results: --out DIR ({source} is not local)")
-    return str(Path(path) / "evaluation")
+    return child_uri(canonical_uri(source), "evaluation")

@@ -45,7 +45,7 @@ def store_named(command: str, options: TrainJobOptions | EvaluateOptions) -> Fea
 def store_of_videos(
     command: str,
     options: TrainJobOptions | EvaluateOptions,
-    folder: Path,
+    folder: str,
     check: Callable[[Inputs], None],
     *,
     train_views: int = 0,
@@ -58,7 +58,7 @@ def store_of_videos(
     """
     encoding = EncodeOptions(
         source=options.source,
-        out=str(folder),
+        out=folder,
         adapter=None if options.adapter == "none" else options.adapter,
         train_views=train_views,
         encoder=options.encoder,
@@ -74,9 +74,9 @@ def store_of_videos(
     num_encoded = summary.inputs - summary.num_failures
     text = f"{command}: {num_encoded} of {summary.inputs} videos are encoded in {folder}, {summary.num_failures} failed"
     announce(text + (f" ({folder}/failures says why)" if summary.num_failures else ""), quiet=options.output.quiet)
-    if problem := summary.too_many_failed(options.inputs.max_failed, str(folder)):
+    if problem := summary.too_many_failed(options.inputs.max_failed, folder):
         raise JobError(problem)
-    store = FeatureStore(str(folder))
+    store = FeatureStore(folder)
     if num_others := store.clips().num_rows - num_encoded:
         announce(
             f"{command}: {folder} holds {num_others} clips of earlier runs, too, and all count",

@@ -1,38 +1,74 @@
-"""The folder of a training or an evaluation: one run at a time, one set of settings, a record of it. Knows nothing of either."""
+"""The folder of a training or an evaluation: one run at a time, one set of settings, a record of it. Knows nothing of either.
+
+A remote folder is worked on in a local copy (remote.mirror), which is fetched when the run begins, and sent as it goes.
+"""
 
 import contextlib
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alt_ray.engine.feature_source import FEATURES
 from alt_ray.engine.sinks import refuse_other_settings
 from alt_ray.errors import UsageError
+from alt_ray.remote.folder import RemoteFolder, is_remote
+from alt_ray.remote.lease import Lease
+from alt_ray.remote.mirror import Mirror
 from alt_ray.schema import FORMAT_VERSION
-from alt_ray.video.uris import canonical_uri, local_path
+from alt_ray.video.uris import canonical_uri, child_uri, local_path
 
-RUN_FILE, LOCK_FILE = "run.json", ".lock"
+RUN_FILE, LOCK_FILE, LEASES = "run.json", ".lock", ".leases"
 
 
 class RunFolder:
-    """A local folder, or one that all machines of a cluster share. Raises UsageError if it can't be used."""
+    """A local folder, or a remote one. Raises UsageError if it can't be used.
 
-    def __init__(self, out: str) -> None:
-        path = local_path(canonical_uri(out))
-        if path is None:
-            raise UsageError(
-                f"--out {out}: a training keeps its states in a folder that all of its workers see under one path; give a "
-                "local folder or one on a shared disk, and copy best/ from there"
-            )
+    `uri` is its address, `path` where to work on its files; of a remote folder that is a copy, filled within `lock`, without the
+    features and the folders of the names `left_out`.
+    """
+
+    def __init__(self, out: str, left_out: tuple[str, ...] = ()) -> None:
+        self.uri = canonical_uri(out)
+        self.mirror: Mirror | None = None
+        self._lease: Lease | None = None
+        if is_remote(self.uri):
+            remote = RemoteFolder(self.uri)
+            self.path = Path(tempfile.mkdtemp(prefix="alt_ray_run_"))
+            self.mirror = Mirror(remote, self.path, left_out=(FEATURES, *left_out))
+            return
+        path = local_path(self.uri)
+        assert path is not None
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise UsageError(f"--out {out} can't be used: {exc}") from exc
 
+    def child(self, name: str) -> str:
+        """The address of a folder in this one."""
+        return str(self.path / name) if self.mirror is None else child_uri(self.uri, name)
+
+    @property
+    def spool_folder(self) -> Path | None:
+        """Where what a tracking server did not take may be kept; None: not here."""
+        return self.path if self.mirror is None else None
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs out until the block ends, or this process however it ends. Raises UsageError if another is in it."""
+        if self.mirror is not None:
+            try:
+                lease = Lease(self.mirror.remote, LEASES)
+                with lease.held():
+                    self._lease = lease
+                    self.mirror.pull()
+                    yield
+            finally:
+                shutil.rmtree(self.path, ignore_errors=True)
+            return
         import fcntl
 
         with (self.path / LOCK_FILE).open("w") as file:
@@ -44,6 +80,18 @@ class RunFolder:
                 ) from exc
             yield
 
+    def fetch(self) -> None:
+        """See what workers wrote. Raises JobError."""
+        if self.mirror is not None:
+            self.mirror.pull()
+
+    def send(self) -> None:
+        """Let others see what was written to `path`. Raises JobError."""
+        if self.mirror is not None:
+            if self._lease is not None:
+                self._lease.check()
+            self.mirror.push()
+
     def check(self, settings: dict[str, Any], *, partly: bool = False) -> None:
         """Raise UsageError if the folder is of a newer version, or of other settings, which are shown.
 
@@ -53,7 +101,7 @@ class RunFolder:
         if record is not None:
             recorded = record.get("settings", {})
             recorded = {name: recorded[name] for name in recorded if name in settings} if partly else recorded
-            refuse_other_settings(recorded, json.loads(json.dumps(settings)), str(self.path))
+            refuse_other_settings(recorded, json.loads(json.dumps(settings)), self._shown)
 
     def read_run(self) -> dict[str, Any] | None:
         """The record of the last run, None before the first. Raises UsageError for one of a newer version, or a broken one."""
@@ -63,10 +111,10 @@ class RunFolder:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as exc:
-            raise UsageError(f"{file} is not JSON ({exc}); choose another --out") from exc
+            raise UsageError(f"{self._shown}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
         if record.get("format_version") != FORMAT_VERSION:
             raise UsageError(
-                f"{self.path} has format {record.get('format_version')}, this version reads {FORMAT_VERSION}; "
+                f"{self._shown} has format {record.get('format_version')}, this version reads {FORMAT_VERSION}; "
                 f"it was written by alt_ray {record.get('alt_ray_version')}"
             )
         return record
@@ -76,7 +124,12 @@ class RunFolder:
         temporary = self.path / f".{name}"
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
         temporary.replace(self.path / name)
+        self.send()
         return self.path / name
 
     def write_run(self, record: dict[str, Any]) -> None:
         self.write(RUN_FILE, {"format_version": FORMAT_VERSION, **record})
+
+    @property
+    def _shown(self) -> str:
+        return str(self.path) if self.mirror is None else self.uri

@@ -1,8 +1,9 @@
 """Where results go: Parquet parts that appear whole or not at all, and the record of a run. Knows nothing of Ray or of models.
 
-Rows are written to a temporary name and published by renaming (on an object store: by a copy on the server), by one process
-alone. What is published is done; what is not has never been. So whatever is killed when, a second run finds each input either
-finished or not begun.
+Rows are published by one process alone: written to a temporary name and renamed, or, on an object store, written under their own
+name at once, since an object appears whole. Parts that workers wrote are renamed (there: by a copy on the server). What is
+published is done; what is not has never been. So whatever is killed when, a second run finds each input either finished or not
+begun.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from pyarrow import fs as arrow_fs
 
 from alt_ray.errors import JobError, UsageError
 from alt_ray.features.layout import flat
+from alt_ray.remote.folder import RemoteFolder, is_remote, may_pass, patiently
+from alt_ray.remote.lease import LEASE_PREFIX, Lease
 from alt_ray.schema import FORMAT_VERSION, failure_schema
 from alt_ray.tables import each_part, is_in, wide_column
 from alt_ray.video.sources import remote_errors, resolve
@@ -40,9 +43,18 @@ class OutputFolder:
     def __init__(self, uri: str, results: str = LABELS) -> None:
         self.uri = canonical_uri(uri)
         self.results = results
+        self._remote: RemoteFolder | None = None
+        self._lease: Lease | None = None
+        if is_remote(self.uri):
+            self._remote = RemoteFolder(self.uri)
+            self.filesystem, self.path = self._remote.filesystem, self._remote.path
+            if not self._remote.is_object_store:  # where a folder is no more than how names begin
+                for name in (results, FAILURES, TEMPORARY):
+                    self.filesystem.create_dir(f"{self.path}/{name}", recursive=True)
+            return
         try:
             location = resolve(self.uri)
-            self.filesystem: arrow_fs.FileSystem = location.filesystem
+            self.filesystem = location.filesystem
             self.path = location.path.rstrip("/")
             for name in (results, FAILURES, TEMPORARY):
                 self.filesystem.create_dir(f"{self.path}/{name}", recursive=True)
@@ -52,15 +64,18 @@ class OutputFolder:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs out of the folder until the block ends, or this process however it ends, and clear away what a
-        killed run left unpublished. On an object store nothing is locked: don't run two jobs into one folder there.
+        killed run left unpublished. A remote folder is free for others soon after that (remote.lease).
 
         Raises UsageError if another run is in it.
         """
-        path = local_path(self.uri)
-        if path is None:
-            self._clean()
-            yield
+        if self._remote is not None:
+            lease = Lease(self._remote, TEMPORARY)
+            with self._says_what_failed(), lease.held():
+                self._lease = lease
+                self._clean()
+                yield
             return
+        path = local_path(self.uri)
         import fcntl
 
         with open(f"{path}/{TEMPORARY}/{LOCK_FILE}", "w") as file:
@@ -72,16 +87,35 @@ class OutputFolder:
             yield
 
     def _clean(self) -> None:
+        if self._remote is not None:
+            for name in self._remote.infos(TEMPORARY):
+                if not name.startswith(LEASE_PREFIX):
+                    self._remote.remove(f"{TEMPORARY}/{name}")
+            return
         for info in self.filesystem.get_file_info(arrow_fs.FileSelector(f"{self.path}/{TEMPORARY}")):
             if info.base_name != LOCK_FILE:
                 self.filesystem.delete_file(info.path)
+
+    @contextlib.contextmanager
+    def _says_what_failed(self) -> Iterator[None]:
+        """Turn an error of the store into a JobError."""
+        try:
+            yield
+        except OSError as exc:
+            raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
+
+    def _check(self) -> None:
+        """Raise JobError if another run may have the folder by now."""
+        if self._lease is not None:
+            self._lease.check()
 
     def parts(self, name: str) -> list[str]:
         """Paths of the published parts of `name`, the folder's `results` or FAILURES."""
         return sorted(info.path for info in self.part_infos(name))
 
     def part_infos(self, name: str) -> list[arrow_fs.FileInfo]:
-        infos = self.filesystem.get_file_info(arrow_fs.FileSelector(f"{self.path}/{name}", allow_not_found=True))
+        selector = arrow_fs.FileSelector(f"{self.path}/{name}", allow_not_found=True)
+        infos = patiently(lambda: self.filesystem.get_file_info(selector))
         return [info for info in infos if info.extension == "parquet"]
 
     def ids(self, name: str) -> pa.ChunkedArray:
@@ -90,12 +124,17 @@ class OutputFolder:
         return wide_column(pa.chunked_array(chunks, pa.string()))
 
     def _ids_of(self, part: str) -> pa.ChunkedArray:
-        try:
+        def read() -> tuple[pa.Table, bool]:
             with pq.ParquetFile(part, filesystem=self.filesystem) as file:
                 has_views = "view" in file.schema_arrow.names
                 # Threads would keep memory of their own, of each part.
-                table = file.read(["video_id", "view"] if has_views else ["video_id"], use_threads=False)
+                return file.read(["video_id", "view"] if has_views else ["video_id"], use_threads=False), has_views
+
+        try:
+            table, has_views = patiently(read)
         except (OSError, ValueError) as exc:
+            if may_pass(exc):
+                raise JobError(f"{part} can't be read now ({exc}); run the same command again to go on") from exc
             raise JobError(f"{part} can't be read ({exc}); delete it, and its videos are done again") from exc
         table = table.filter(pc.equal(table["view"], 0)) if has_views else table
         # Of regions, each row is a chunk: millions of them would be most of the work.
@@ -105,7 +144,7 @@ class OutputFolder:
         """What is published of the inputs with these video ids."""
         results, failures = self.ids(self.results), self.ids(FAILURES)
         failed = pads.dataset(self.parts(FAILURES), schema=failure_schema(), filesystem=self.filesystem)
-        errors = failed.to_table(columns=["video_id", "error"])  # messages are most of it
+        errors = patiently(lambda: failed.to_table(columns=["video_id", "error"]))  # messages are most of it
         errors = errors.filter(is_in(errors["video_id"], inputs))["error"]
         everything = pa.chunked_array([*results.chunks, *failures.chunks], pa.large_string())
         return Published(
@@ -118,25 +157,32 @@ class OutputFolder:
     def publish(self, table: pa.Table, name: str, file: str | None = None) -> None:
         """Write one part, under a name of its own unless one is given. Readers see all of it or none."""
         file = file or new_part_name()
-        temporary = f"{self.path}/{TEMPORARY}/{file}"
-        try:
+        self._check()
+        with self._says_what_failed():
+            if self._remote is not None:
+                sink = pa.BufferOutputStream()
+                pq.write_table(table, sink, compression="zstd")
+                self._remote.write(f"{name}/{file}", sink.getvalue().to_pybytes())
+                return
+            temporary = f"{self.path}/{TEMPORARY}/{file}"
             pq.write_table(table, temporary, filesystem=self.filesystem, compression="zstd")
             self.filesystem.move(temporary, f"{self.path}/{name}/{file}")
-        except OSError as exc:
-            raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
 
     def publish_written(self, file: str) -> None:
         """Publish a part of results that a worker wrote under the folder's temporary name `file`."""
-        try:
+        self._check()
+        with self._says_what_failed():
+            if self._remote is not None:
+                self._remote.move(f"{TEMPORARY}/{file}", f"{self.results}/{file}")
+                return
             self.filesystem.move(f"{self.path}/{TEMPORARY}/{file}", f"{self.path}/{self.results}/{file}")
-        except OSError as exc:
-            raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
 
     def forget_failures(self) -> int:
         """Unpublish every failure, so that those inputs count as not begun, and return their number."""
         number = len(self.ids(FAILURES))
         for part in self.parts(FAILURES):
-            self.filesystem.delete_file(part)
+            with self._says_what_failed():
+                patiently(lambda part=part: self.filesystem.delete_file(part))  # type: ignore[misc]
         return number
 
     def read_run(self) -> dict[str, Any] | None:
@@ -146,6 +192,8 @@ class OutputFolder:
                 record = json.loads(file.read())
         except FileNotFoundError:
             return None
+        except OSError as exc:
+            raise JobError(f"{self.uri}/{RUN_FILE} can't be read: {exc}") from exc
         except ValueError as exc:
             raise UsageError(f"{self.uri}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
         version = record.get("format_version")
@@ -157,9 +205,15 @@ class OutputFolder:
         return record
 
     def write_run(self, record: dict[str, Any]) -> None:
+        data = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=2, ensure_ascii=False).encode()
+        if self._remote is not None:
+            self._check()
+            with self._says_what_failed():
+                self._remote.write(RUN_FILE, data)
+            return
         temporary = f"{self.path}/{TEMPORARY}/{RUN_FILE}"
         with self.filesystem.open_output_stream(temporary) as file:
-            file.write(json.dumps({"format_version": FORMAT_VERSION, **record}, indent=2, ensure_ascii=False).encode())
+            file.write(data)
         self.filesystem.move(temporary, f"{self.path}/{RUN_FILE}")
 
 

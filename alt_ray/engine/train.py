@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,8 +27,8 @@ from alt_ray.engine.feature_source import FEATURES, is_store, store_named, store
 from alt_ray.engine.progress import announce
 from alt_ray.engine.report_runs import TrainingReport, say_entry, summary_of
 from alt_ray.engine.runfolder import RunFolder
-from alt_ray.engine.tail import Tail
 from alt_ray.engine.train_checks import check_videos, settings_of
+from alt_ray.errors import JobError
 from alt_ray.evaluation.names import disclosure
 from alt_ray.evaluation.protocols import training_tasks
 from alt_ray.evaluation.task import Task
@@ -58,7 +59,7 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
         if is_store(options.source):
             store = store_named("train", options)
         else:
-            features = folder.path / FEATURES
+            features = folder.child(FEATURES)
             store = store_of_videos(
                 "train",
                 options,
@@ -80,7 +81,10 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
             "versions": versions(),
         }
         folder.write_run({**record, "status": "running"})
-        with _says_how_it_ended(folder, record), tracked(options.tracking, "train", spool_folder=folder.path) as run:
+        with (
+            _says_how_it_ended(folder, record),
+            tracked(options.tracking, "train", spool_folder=folder.spool_folder) as run,
+        ):
             run.params(recorded(options))
             digests = {"weights_digest": settings["weights_digest"], "corpus_digest": corpus.digest}
             run.tags({"versions": versions(), **digests})
@@ -93,12 +97,13 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
                 "tracking": run.reference(),
             }
             with _Listener(run, len(tasks), quiet) as listener:
-                results = _run(options, store, tasks, corpus, folder.path, listener.hear, origin)
+                results = _run(options, store, tasks, corpus, folder, listener.hear, origin)
             asked = {label for task in tasks for names in task.test_labels.values() for label in names}
             in_corpus = disclosure(sorted(asked), entity_names(corpus))
             report = summary_of(results, store.record, options.model.method, in_corpus, time.time() - begun_s)
             folder.write("metrics.json", report.as_json())
             draw_confusions(folder.path, tasks, draw)
+            folder.send()
             _track(run, folder.path, report)
             folder.write_run({**record, "status": "done", "tracking": run.reference()})
     return report
@@ -111,7 +116,7 @@ def _says_how_it_ended(folder: RunFolder, record: dict[str, Any]) -> Iterator[No
         yield
     except BaseException as exc:
         status = "interrupted" if isinstance(exc, KeyboardInterrupt) else "failed"
-        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+        with contextlib.suppress(OSError, JobError):  # a full disk must not hide what happened
             folder.write_run({**record, "status": status})
         raise
 
@@ -167,7 +172,7 @@ def _run(
     store: FeatureStore,
     tasks: list[Task],
     corpus: Corpus,
-    out: Path,
+    folder: RunFolder,
     hear: Callable[[dict[str, Any]], None],
     origin: dict[str, Any],
 ) -> list[dict[str, Any]]:
@@ -175,31 +180,37 @@ def _run(
         {label for task in tasks for labels in (task.labels, *task.test_labels.values()) for label in labels}
     )
     record, model, pretrained = store.record, options.model, options.encoder.pretrained
+    path, mirror = folder.path, folder.mirror
+    out = str(path) if mirror is None else folder.uri
 
     def texts() -> Texts:
         return embed_texts(record, names, model.template, corpus, pretrained=pretrained)
 
-    def job(embedded: Texts, threads: int) -> TrainingJob:
-        return TrainingJob(store.uri, tuple(tasks), embedded, model, options.learning, str(out), threads, origin)
+    def job(embedded: Texts, threads: int, out: str) -> TrainingJob:
+        return TrainingJob(store.uri, tuple(tasks), embedded, model, options.learning, out, threads, origin)
 
     if not options.uses_ray:
-        place = Place(device=local_device(options.encoder.device), say=hear, writing=Owner.begin(out).writing)
-        return run_tasks(job(texts(), os.cpu_count() or 1), place)
+        writing = partial(Owner.begin(out).writing, mirror)
+        place = Place(device=local_device(options.encoder.device), say=hear, writing=writing)
+        return run_tasks(job(texts(), os.cpu_count() or 1, str(path)), place)
 
     from alt_ray.engine.resources import plan_training
-    from alt_ray.engine.train_workers import PROGRESS_FILE, train_on_workers
+    from alt_ray.engine.train_workers import PROGRESS_FILE, kept, train_on_workers
 
     with cluster(options.cluster.address) as machines:
         plan = plan_training(machines, options.workers, options.cpus_per_worker, options.encoder.device)
         announce(f"train: {plan}", quiet=options.output.quiet)
-        with Tail(out / PROGRESS_FILE, hear):
-            return train_on_workers(
-                job(texts(), max(1, int(plan.cpus_per_worker))),
-                Owner.begin(out),
-                options.workers,
-                plan.cpus_per_worker,
-                plan.gpus_per_worker,
-            )
+        results = train_on_workers(
+            job(texts(), max(1, int(plan.cpus_per_worker)), out),
+            Owner.begin(out),
+            options.workers,
+            plan.cpus_per_worker,
+            plan.gpus_per_worker,
+            kept(path / PROGRESS_FILE, hear),
+        )
+    folder.send()
+    folder.fetch()
+    return results
 
 
 def entity_names(corpus: Corpus) -> tuple[str, ...]:

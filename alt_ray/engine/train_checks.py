@@ -1,7 +1,6 @@
 """What a training depends on, and what can be known to be wrong of it before its videos are decoded. Knows nothing of workers."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -42,7 +41,7 @@ def settings_of(
 
 
 def check_videos(
-    options: TrainJobOptions, labels: tuple[str, ...] | None, folder: RunFolder, features: Path, inputs: Inputs
+    options: TrainJobOptions, labels: tuple[str, ...] | None, folder: RunFolder, features: str, inputs: Inputs
 ) -> None:
     """Raise whatever is known to be wrong of a training before its videos are decoded."""
     model = options.model
@@ -50,13 +49,13 @@ def check_videos(
     corpus = load_corpus(model.corpus, read_templates(model.entity_templates))
     adapter_config(model, _model_config(options))
     tasks = None
-    if "label" in inputs.given or encoder_of_store(str(features)) is None:  # else the store may know labels
+    if "label" in inputs.given or encoder_of_store(features) is None:  # else the store may know labels
         tasks = training_tasks(inputs.table, labels, options.protocol)
     # Not known yet: which corpus is the default (by the encoder), and whether a label loses all of its clips to failures.
     named = tasks[0].labels if tasks and labels is not None else None
     folder.check(settings_of(options, None, corpus if model.corpus is not None else None, named), partly=True)
     if folder.read_run() is not None and not options.inputs.retry_failed:
-        _refuse_other_videos(folder, OutputFolder(str(features), REGIONS), inputs)
+        _refuse_other_videos(folder, OutputFolder(features, REGIONS), inputs)
     if options.uses_ray:
         from alt_ray.engine.resources import plan_training
 
@@ -77,7 +76,7 @@ def _refuse_other_videos(folder: RunFolder, features: OutputFolder, inputs: Inpu
     num_new, num_changed = len(is_done) - (pc.sum(is_done).as_py() or 0), differences(features, inputs)[0].num_rows
     if num_new or num_changed:
         raise UsageError(
-            f"the training in {folder.path} was begun with other features than {inputs.source} gives: {num_new} videos are not "
-            f"in {features.path}, {num_changed} have another label, split or group there; choose another --out (`alt-ray encode` "
+            f"the training in {folder.uri} was begun with other features than {inputs.source} gives: {num_new} videos are not "
+            f"in {features.uri}, {num_changed} have another label, split or group there; choose another --out (`alt-ray encode` "
             "into a folder apart makes a store that several trainings share)"
         )

@@ -48,6 +48,8 @@ from alt_ray.evaluation.outcome import Outcome, outcome_of
 from alt_ray.evaluation.selection import Objective
 from alt_ray.evaluation.trials import TRIAL_FILE, TrialRecord, TrialSettings, read_trial, write_table
 from alt_ray.features.store import FeatureStore
+from alt_ray.remote.folder import RemoteFolder
+from alt_ray.remote.mirror import Mirror
 from alt_ray.tracking import Tracker, recorded, tracked
 
 TUNE_FOLDER = ".tune"
@@ -68,13 +70,14 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
     then, and the same call goes on from there.
     """
     objective = Objective.parse(options.objective)
-    folder = RunFolder(options.out)
+    folder = RunFolder(options.out, left_out=(TRIALS,))
     quiet_tune()
     begun_s = time.time()
     with folder.lock(), cluster(options.cluster.address) as machines:
-        arms, clips = open_arms(sources_of(options, folder.path), quiet=options.output.quiet)
+        arms, clips = open_arms(sources_of(options, folder), quiet=options.output.quiet)
         plan = plan_trials(machines, options)
-        job = job_of(options, arms, clips, plan, folder.path)
+        trials = trials_of(folder)
+        job = job_of(options, arms, clips, plan, folder)
         objective.choose(
             [0.0] * len(job.gflops), list(job.gflops.values())
         )  # a limit that nothing keeps is refused now
@@ -90,12 +93,12 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
             "run_key": key,
         }
         folder.write_run({**record, "status": "running"})
-        with tracked(options.tracking, "tune", spool_folder=folder.path, key=key) as run:
+        with tracked(options.tracking, "tune", spool_folder=folder.spool_folder, key=key) as run:
             run.tags({"versions": versions(), "weights_digest": arms[0].record.encoder["weights_digest"]})
             for arm in arms:
                 run.lineage(f"features {arm.name}", arm.uri, arm.digest, FeatureStore(arm.uri).run_reference())
             job = replace(job, origin={"tracking": run.reference(), "protocol_options": asdict(options.protocol)})
-            search = _Search(options, objective, job, arms, plan, folder, run, draw, begun_s)
+            search = _Search(options, objective, job, arms, plan, folder, trials, run, draw, begun_s)
             try:
                 report = search.run()
             except BaseException as exc:
@@ -132,12 +135,13 @@ class _Search:
         arms: list[Arm],
         plan: TrialResources,
         folder: RunFolder,
+        trials: Mirror | None,
         run: Tracker,
         draw: Draw,
         begun_s: float,
     ) -> None:
         self.options, self.objective, self.job, self.arms, self.plan = options, objective, job, arms, plan
-        self.folder, self.tracker, self.draw, self.begun_s = folder, run, draw, begun_s
+        self.folder, self.trials, self.tracker, self.draw, self.begun_s = folder, trials, run, draw, begun_s
         self.deadline_s = None if options.budget_hours is None else begun_s + 3600 * options.budget_hours
         self.was_asked = self.was_late = False  # to end
         self.tune_s = self.own_s = self.cpu_s = 0.0
@@ -194,7 +198,7 @@ class _Search:
         if self._has_ended(total, listed):
             announce(f"tune: {phase}: all {total} trials were done before", quiet=options.output.quiet)
             return
-        watch = Watch(job, self.tracker, total, phase, stop, quiet=options.output.quiet)
+        watch = Watch(job, self.tracker, total, phase, stop, self.trials, quiet=options.output.quiet)
         # Several workers are Ray Train's, which asks for their CPUs itself: the trial only waits for them.
         own = {"cpu": plan.cpus, "gpu": plan.gpus} if options.workers == 1 else {"cpu": WAITING_CPUS}
         storage = self.folder.path / TUNE_FOLDER
@@ -275,7 +279,7 @@ class _Search:
         out = self.folder.path
         report = TuneReport(
             outcome,
-            str(out),
+            str(out) if self.folder.mirror is None else self.folder.uri,
             wall_s=time.time() - self.begun_s,
             own_s=self.own_s,
             cpu_s=self.cpu_s,
@@ -289,11 +293,21 @@ class _Search:
         self.folder.write("metrics.json", report.as_json())
         if outcome.all_records:
             files = self.draw(out, outcome)
+            self.folder.send()
             track(self.tracker, out, report, files)
         return report
 
     def _has_begun(self) -> bool:
         return any((self.folder.path / TRIALS).glob(f"*/{TRIAL_FILE}"))
+
+
+def trials_of(folder: RunFolder) -> Mirror | None:
+    """The copy, filled, of what trials of a remote search have left, without their states; None if all see one folder."""
+    if folder.mirror is None:
+        return None
+    trials = Mirror(RemoteFolder(folder.child(TRIALS)), folder.path / TRIALS, left_out=("checkpoints",))
+    trials.pull()
+    return trials
 
 
 def _run_key(out: Path) -> str:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +28,7 @@ SPEED_FILE = "speed.json"
 HELD_SHARE = 0.3  # of Ray's object store, for regions that trials would else read from files in every epoch
 
 
-def job_of(options: TuneOptions, arms: list[Arm], clips: pa.Table, plan: TrialResources, out: Path) -> TrialJob:
+def job_of(options: TuneOptions, arms: list[Arm], clips: pa.Table, plan: TrialResources, folder: RunFolder) -> TrialJob:
     store = FeatureStore(arms[0].uri)
     record, model = store.record, options.model
     labels = read_labels(options.labels) if options.labels is not None else None
@@ -68,7 +67,8 @@ def job_of(options: TuneOptions, arms: list[Arm], clips: pa.Table, plan: TrialRe
             for blocks in (options.depths or (model.blocks,))
             for part in corpora
         },
-        out=str(out),
+        out=str(folder.path),
+        address=None if folder.mirror is None else folder.uri,
         num_threads=max(1, int(plan.cpus)),
         workers=options.workers,
         cpus_per_worker=plan.cpus,

@@ -5,7 +5,7 @@ Knows nothing of what is searched, nor of trials.
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from alt_ray.engine.encode import encode
 from alt_ray.engine.feature_source import is_store
 from alt_ray.engine.job import digest_of_ids
 from alt_ray.engine.progress import announce
+from alt_ray.engine.runfolder import RunFolder
 from alt_ray.errors import FeatureError, JobError, UsageError
 from alt_ray.features.layout import StoreRecord
 from alt_ray.features.store import FeatureStore
+from alt_ray.remote.folder import RemoteFolder, is_remote
 from alt_ray.tables import is_in, wide_column
-from alt_ray.video.manifest import read_source
+from alt_ray.video.manifest import Inputs, read_source
+from alt_ray.video.uris import child_uri
 
 SEARCH_RATIOS = (0.0, 0.25, 0.5, 0.75)
 SWEEP_RATIOS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
@@ -122,7 +125,7 @@ def _common(stores: Sequence[FeatureStore], tables: Sequence[pa.Table]) -> pa.Ta
     return tables[0]
 
 
-def sources_of(options: TuneOptions, out: Path) -> list[str]:
+def sources_of(options: TuneOptions, out: RunFolder) -> list[str]:
     """Return the addresses of feature stores: those given, or those encoded from videos, or from pocket videos drawn here."""
     given = list(options.sources)
     are_stores = [is_store(source) for source in given]
@@ -139,8 +142,10 @@ def sources_of(options: TuneOptions, out: Path) -> list[str]:
         raise UsageError(
             "name feature stores, or videos; without any, --sweep merge-ratio takes pocket videos that it draws"
         )
-    source = given[0] if given else draw_pocket(options, out / "videos")
-    return [ensure_store(wanted) for wanted in encodings(options, source, out / "features")]
+    if not given and out.mirror is not None:
+        raise UsageError(f"--out {options.out}: pocket videos are drawn into a local folder; give one, or name videos")
+    source = given[0] if given else draw_pocket(options, out.path / "videos")
+    return [ensure_store(wanted) for wanted in encodings(options, source, out.child("features"))]
 
 
 def draw_pocket(options: TuneOptions, folder: Path) -> str:
@@ -158,7 +163,7 @@ def draw_pocket(options: TuneOptions, folder: Path) -> str:
     return str(manifest)
 
 
-def encodings(options: TuneOptions, source: str, folder: Path) -> list[EncodeOptions]:
+def encodings(options: TuneOptions, source: str, folder: str | Path) -> list[EncodeOptions]:
     """How a source of videos is encoded, once for each merging."""
     encoder = options.encoder
     if encoder.encoder is None and options.recipe in (None, bundled.POCKET):
@@ -172,7 +177,9 @@ def encodings(options: TuneOptions, source: str, folder: Path) -> list[EncodeOpt
     return [
         EncodeOptions(
             source=source,
-            out=str(folder / "-".join(f"{name}-{value:g}" for name, value in merging.items() if value is not None)),
+            out=child_uri(
+                str(folder), "-".join(f"{name}-{value:g}" for name, value in merging.items() if value is not None)
+            ),
             train_views=options.train_views,
             seed=options.seed,
             encoder=replace(encoder, **merging),
@@ -189,22 +196,38 @@ def encodings(options: TuneOptions, source: str, folder: Path) -> list[EncodeOpt
 def ensure_store(wanted: EncodeOptions) -> str:
     """Return the store, encoded as far as it is not what the source says now. Of several that call this at once, one encodes and
     the others wait. Raises what `encode` raises, and JobError where more than --max-failed of the inputs failed."""
-    folder = Path(wanted.out)
-    folder.mkdir(parents=True, exist_ok=True)
     inputs = read_source(wanted.source, root=wanted.inputs.root, limit=wanted.inputs.limit)
     said = [wide_column(inputs.table[name]) for name in ("video_id", "label", "split", "group")]
     separator = pa.scalar("\x1f", pa.large_string())
     rows = pc.binary_join_element_wise(*said, separator, null_handling="replace", null_replacement="\x1e")
     made_of = {"inputs": digest_of_ids(rows)}  # a manifest may change; then only labels may, or videos are missing
+    if is_remote(wanted.out):
+        remote = RemoteFolder(wanted.out)
+        _encode(wanted, inputs, made_of, lambda: remote.read(COMPLETE), lambda said: remote.write(COMPLETE, said))
+        return wanted.out
+    folder = Path(wanted.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    complete = folder / COMPLETE
     with _alone(folder / ".encoding"):
-        complete = folder / COMPLETE
-        if complete.exists() and json.loads(complete.read_text()) == made_of:
-            return str(folder)
-        summary = encode(wanted, inputs=inputs)
-        if problem := summary.too_many_failed(wanted.inputs.max_failed, str(folder)):
-            raise JobError(problem)
-        complete.write_text(json.dumps(made_of))
+        _encode(
+            wanted, inputs, made_of, lambda: complete.read_bytes() if complete.exists() else None, complete.write_bytes
+        )
     return str(folder)
+
+
+def _encode(
+    wanted: EncodeOptions,
+    inputs: Inputs,
+    made_of: dict[str, str],
+    read: Callable[[], bytes | None],
+    write: Callable[[bytes], Any],
+) -> None:
+    if (said := read()) is not None and json.loads(said) == made_of:
+        return
+    summary = encode(wanted, inputs=inputs)
+    if problem := summary.too_many_failed(wanted.inputs.max_failed, wanted.out):
+        raise JobError(problem)
+    write(json.dumps(made_of).encode())
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,15 @@ from alt_ray.engine.tune_stores import Arm
 from alt_ray.errors import AltRayError
 from alt_ray.evaluation.task import Task
 from alt_ray.evaluation.trials import TrialSettings, read_trial
+from alt_ray.remote.folder import RemoteFolder
+from alt_ray.remote.lease import Lease
+from alt_ray.remote.mirror import Mirror, working_copy
+from alt_ray.video.uris import child_uri
 
 if TYPE_CHECKING:
     from alt_ray.training.texts import Texts
 
-TRIALS, SETTINGS_FILE = "trials", "settings.json"
+TRIALS, SETTINGS_FILE, LEASES = "trials", "settings.json", ".leases"
 FULL = "all"
 
 
@@ -36,7 +41,8 @@ class TrialJob:
     """What all trials share; it is put into Ray's object store once. `base` are the settings where a trial's say nothing.
 
     texts: reference to the Texts of the whole corpus. corpora: the corpus by the name of a subset. listed: settings by number,
-    for trials that are given one. gflops: per view, by arm and blocks.
+    for trials that are given one. gflops: per view, by arm and blocks. out: the driver's folder, which all machines see, unless
+    the search has an `address`: then each trial works on a copy of its own.
     """
 
     arms: dict[str, Arm]
@@ -48,6 +54,7 @@ class TrialJob:
     base: TrialSettings
     gflops: dict[tuple[str, int, str], float]
     out: str
+    address: str | None = None
     num_threads: int = 1
     workers: int = 1
     cpus_per_worker: float = 1.0
@@ -72,8 +79,6 @@ def run_trial(config: dict[str, Any], job: TrialJob) -> None:
     from alt_ray.training.run import RESULT_FILE  # torch: the driver imports this module and must stay light
 
     settings = job.settings_of(config)
-    folder = job.folder_of(settings)
-    folder.mkdir(parents=True, exist_ok=True)
     begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
     best = float("-inf")
 
@@ -83,7 +88,7 @@ def run_trial(config: dict[str, Any], job: TrialJob) -> None:
         took = {"seconds": time.perf_counter() - begun_s, "cpu_s": time.process_time() - begun_cpu_s}
         ray.tune.report({"gflops": job.cost_of(settings), "val": best, **took, **entry, **more})
 
-    with _alone(folder / ".lock"):
+    with _folder_of(job, settings) as (folder, mirror):
         before = read_trial(folder)
         if before is not None and before.status == "failed" and not job.retry_failed:
             report({"epoch": 0, "val_top_1": 0.0}, error=before.error)
@@ -94,6 +99,8 @@ def run_trial(config: dict[str, Any], job: TrialJob) -> None:
             return
         if not (folder / RESULT_FILE).exists():
             write_settings(folder, config, settings)
+            if mirror is not None:
+                mirror.push()
         # The last epoch is held back until the tests are done: a scheduler ends a trial when it hears of the last one.
         held: dict[str, Any] = {}
 
@@ -105,19 +112,25 @@ def run_trial(config: dict[str, Any], job: TrialJob) -> None:
                     report(held)
 
         try:
-            result = _train(job, settings, folder, hear)
+            result = _train(job, settings, folder, mirror, hear)
         except AltRayError as exc:  # it would only fail again; all else is Tune's to try once more
             report(held or {"epoch": 0, "val_top_1": 0.0}, error=f"{type(exc).__name__}: {exc}")
             return
         for state in folder.glob("checkpoints"):
             shutil.rmtree(state, ignore_errors=True)  # of no use any more, and several times as large as the adapter
+        if mirror is not None:
+            mirror.push()
         if result["history"]:
             best = max(entry["val_top_1"] for entry in result["history"])
             report(result["history"][-1])
 
 
 def _train(
-    job: TrialJob, settings: TrialSettings, folder: Path, hear: Callable[[dict[str, Any]], None]
+    job: TrialJob,
+    settings: TrialSettings,
+    folder: Path,
+    mirror: Mirror | None,
+    hear: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     from alt_ray.features.held import HeldStore
     from alt_ray.features.store import FeatureStore
@@ -131,7 +144,11 @@ def _train(
     learning = replace(job.learning, lr=settings.lr)
     origin = {**job.origin, "features": arm.uri, "features_digest": arm.digest, "trial": asdict(settings)}
     if job.workers > 1:
-        return _train_together(job, arm, task, texts, model, learning, folder, hear, origin)
+        out = str(folder) if mirror is None else mirror.remote.uri
+        found = _train_together(job, arm, task, texts, model, learning, out, hear, origin)
+        if mirror is not None:
+            mirror.pull()
+        return found
     device = "cuda" if job.gpus_per_worker else "cpu"
     store = FeatureStore(arm.uri) if arm.held is None else HeldStore(arm.uri, ray.get(arm.held))
     with threads(job.num_threads):
@@ -142,7 +159,7 @@ def _train(
             model,
             learning,
             folder,
-            Place(device=device, say=hear),
+            Place(device=device, say=hear, writing=partial(_sending, mirror)),
             arm.clip_rows,
             origin,
         )
@@ -158,22 +175,20 @@ def _train_together(
     texts: "Texts",
     model: ModelOptions,
     learning: LearningOptions,
-    folder: Path,
+    out: str,
     hear: Callable[[dict[str, Any]], None],
     origin: dict[str, Any],
 ) -> dict[str, Any]:
-    """The same by several workers of Ray Train, which write what they say to a file."""
-    from alt_ray.engine.tail import Tail
-    from alt_ray.engine.train_workers import PROGRESS_FILE, train_on_workers
+    """The same by several workers of Ray Train."""
+    from alt_ray.engine.train_workers import train_on_workers
     from alt_ray.training.job import TrainingJob
     from alt_ray.training.owner import Owner
 
     shared = TrainingJob(
-        arm.uri, (task,), texts, model, learning, str(folder), max(1, int(job.cpus_per_worker)), origin, arm.clip_rows
+        arm.uri, (task,), texts, model, learning, out, max(1, int(job.cpus_per_worker)), origin, arm.clip_rows
     )
-    with Tail(folder / PROGRESS_FILE, hear):
-        own = Owner.begin(folder)
-        return train_on_workers(shared, own, job.workers, job.cpus_per_worker, job.gpus_per_worker)[0]
+    own = Owner.begin(out)
+    return train_on_workers(shared, own, job.workers, job.cpus_per_worker, job.gpus_per_worker, hear)[0]
 
 
 def write_settings(folder: Path, config: dict[str, Any], settings: TrialSettings) -> None:
@@ -196,6 +211,29 @@ def subset_texts(texts: "Texts", corpus: Corpus) -> "Texts":
         entities_KD=texts.entities_KD[kept],
         corpus_digest=corpus.digest,
     )
+
+
+@contextlib.contextmanager
+def _folder_of(job: TrialJob, settings: TrialSettings) -> Iterator[tuple[Path, Mirror | None]]:
+    """The trial's folder, with no other trial in it, and if it is a copy of a remote one, how to send what changes."""
+    if job.address is None:
+        folder = job.folder_of(settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder / ".lock"):
+            yield folder, None
+        return
+    remote = RemoteFolder(child_uri(job.address, f"{TRIALS}/{settings.name}"))
+    with Lease(remote, LEASES).held(waits=True), working_copy(remote) as mirror:
+        mirror.pull()
+        yield mirror.path, mirror
+
+
+@contextlib.contextmanager
+def _sending(mirror: Mirror | None) -> Iterator[None]:
+    """A block after which what it wrote is sent."""
+    yield
+    if mirror is not None:
+        mirror.push()
 
 
 @contextlib.contextmanager

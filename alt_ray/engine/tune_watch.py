@@ -10,17 +10,32 @@ from ray import tune
 from alt_ray.engine.tune_search import StopWhen
 from alt_ray.engine.tune_trial import TrialJob
 from alt_ray.evaluation.trials import TrialRecord, TrialSettings, read_trial
+from alt_ray.remote.mirror import Mirror
 from alt_ray.tracking import Tracker
 
 RESULT_FILE = "task.json"
 
 
 class Watch(tune.Callback):
-    """Hears of the trials of one experiment. `own_s` and `cpu_s` sum what they took, `num_ended` counts them."""
+    """Hears of the trials of one experiment. `own_s` and `cpu_s` sum what they took, `num_ended` counts them.
 
-    def __init__(self, job: TrialJob, run: Tracker, total: int, phase: str, stop: StopWhen, *, quiet: bool) -> None:
+    trials: the driver's copy of the trials' folders, where these are remote.
+    """
+
+    def __init__(
+        self,
+        job: TrialJob,
+        run: Tracker,
+        total: int,
+        phase: str,
+        stop: StopWhen,
+        trials: Mirror | None = None,
+        *,
+        quiet: bool,
+    ) -> None:
         self.job, self.run, self.total, self.phase, self.stop, self.quiet = job, run, total, phase, stop, quiet
         self.own_s, self.cpu_s, self.num_ended = 0.0, 0.0, 0
+        self.trials = trials
         self._trackers: dict[str, Tracker] = {}
         self._histories: dict[str, list[dict[str, Any]]] = {}
 
@@ -71,6 +86,8 @@ class Watch(tune.Callback):
         last = trial.last_result or {}
         self.own_s += float(last.get("seconds", 0.0))
         self.cpu_s += float(last.get("cpu_s", 0.0))
+        if self.trials is not None:
+            self.trials.pull()
         record = before = read_trial(folder)
         is_new = before is None or (before.status == "failed" and self.job.retry_failed)
         finished = folder / RESULT_FILE
@@ -78,6 +95,8 @@ class Watch(tune.Callback):
             result = json.loads(finished.read_text()) if finished.exists() else None
             record = self._record(settings, last, result, error, self._histories.get(trial.trial_id, []))
             record.write(folder)
+            if self.trials is not None:
+                self.trials.push()
         elif is_new:
             return  # cut off: nothing is recorded, so that it goes on
         self.num_ended += 1

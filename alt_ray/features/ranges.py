@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from alt_ray.errors import FeatureError
 from alt_ray.features.layout import StoreRecord
+from alt_ray.remote.folder import patiently
 from alt_ray.video.sources import resolve
 
 READ_AHEAD = 2  # pieces that wait to be taken, beside the one that is being read
@@ -113,7 +115,7 @@ class _PartReader:
         try:
             if getattr(self._open, "uri", None) != uri:
                 location = resolve(uri)
-                self._open.file = pq.ParquetFile(location.path, filesystem=location.filesystem)
+                self._open.file = patiently(partial(pq.ParquetFile, location.path, filesystem=location.filesystem))
                 sizes = [self._open.file.metadata.row_group(i).num_rows for i in range(self._open.file.num_row_groups)]
                 self._open.starts, self._open.uri = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), uri
             starts = self._open.starts
@@ -121,7 +123,8 @@ class _PartReader:
                 raise FeatureError(f"{uri} has {starts[-1]} rows, row {rows[-1]} was expected: it changed meanwhile")
             group = np.searchsorted(starts, rows, side="right") - 1
             groups, place = np.unique(group, return_inverse=True)
-            found = self._open.file.read_row_groups(groups.tolist(), columns=columns, use_threads=False)
+            read = partial(self._open.file.read_row_groups, groups.tolist(), columns=columns, use_threads=False)
+            found = patiently(read)
         except (OSError, ValueError) as exc:
             raise FeatureError(f"{uri} can't be read: {exc}") from exc
         counts = starts[groups + 1] - starts[groups]

@@ -10,7 +10,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any
 
@@ -23,9 +23,10 @@ from pyarrow import fs as arrow_fs
 from alt_ray.errors import FeatureError
 from alt_ray.features.annotations import laid_over, read_annotations
 from alt_ray.features.layout import SMALL_COLUMNS, StoreRecord
+from alt_ray.remote.folder import patiently
 from alt_ray.tables import each_part, wide
 from alt_ray.video.sources import remote_errors, resolve
-from alt_ray.video.uris import canonical_uri
+from alt_ray.video.uris import canonical_uri, child_uri
 
 REGIONS = "regions"
 DIGEST_ROWS = 4096
@@ -118,7 +119,7 @@ class FeatureStore:
             group = int(np.searchsorted(opened.starts, place, side="right")) - 1
             try:
                 with opened.lock:
-                    table = opened.file.read_row_group(group, columns=names, use_threads=False)
+                    table = patiently(partial(opened.file.read_row_group, group, columns=names, use_threads=False))
             except (OSError, ValueError) as exc:
                 raise FeatureError(f"{self.parts[part]} can't be read: {exc}") from exc
             offset = place - int(opened.starts[group])
@@ -139,7 +140,7 @@ class FeatureStore:
 
     def part_uris(self) -> list[str]:
         """The addresses of `parts`, by which workers find them."""
-        return [f"{self.uri.rstrip('/')}/{REGIONS}/{path.rsplit('/', 1)[1]}" for path in self.parts]
+        return [child_uri(self.uri, f"{REGIONS}/{path.rsplit('/', 1)[1]}") for path in self.parts]
 
     def _read_index(self, number: int) -> tuple[pa.Table, StoreRecord]:
         path = self.parts[number]
@@ -170,7 +171,7 @@ class FeatureStore:
                 self._files.move_to_end(part)
                 return self._files[part]
             try:
-                file = pq.ParquetFile(self.parts[part], filesystem=self._filesystem)
+                file = patiently(partial(pq.ParquetFile, self.parts[part], filesystem=self._filesystem))
             except (OSError, ValueError) as exc:
                 raise FeatureError(f"{self.parts[part]} can't be read: {exc}") from exc
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]

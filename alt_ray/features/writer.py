@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from alt_ray.errors import JobError
 from alt_ray.features.layout import PROBE_COLUMNS, StoreRecord
+from alt_ray.remote.folder import patiently
 from alt_ray.video.sources import resolve
 
 CLIP_COLUMNS = ("video_id", "uri", "start_s", "end_s", "label", "split", "group")
@@ -37,7 +38,8 @@ def write_part(folder_uri: str, file: str, batch: dict[str, Any], record: StoreR
     table = pa.table([columns[name] for name in schema.names], schema=schema)
     location = resolve(folder_uri)
     path = f"{location.path.rstrip('/')}/{file}"
-    try:
+
+    def write() -> int:
         pq.write_table(
             table,
             path,
@@ -48,6 +50,9 @@ def write_part(folder_uri: str, file: str, batch: dict[str, Any], record: StoreR
             row_group_size=max(1, MIN_GROUP_BYTES // record.bytes_per_view),
         )
         return int(location.filesystem.get_file_info(path).size)
+
+    try:
+        return patiently(write)
     except OSError as exc:
         raise JobError(f"writing to {folder_uri} failed: {exc}; run the same command again to go on") from exc
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from alt_ray import bundled
-from alt_ray.errors import CheckpointError, ModelError
+from alt_ray.errors import CheckpointError, ModelError, SourceError
 from alt_ray.models.adapter import VideoAdapter
 from alt_ray.models.alt import AltModel
 from alt_ray.models.configs import AdapterConfig, AlignmentConfig
@@ -183,11 +183,11 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint; where an encoder or a corpus digest is given, refuse one that it was not trained with.
 
-    `folder` may be the name of one that ships here ("pocket"). `encoder` may be what a feature store recorded, or
-    `EncoderRecord.of(...)` a live one. Raise CheckpointError for a folder that is missing, incomplete, damaged, newer
-    than this version, or a mismatch.
+    `folder` may be the name of one that ships here ("pocket"), or on an object store. `encoder` may be what a feature
+    store recorded, or `EncoderRecord.of(...)` a live one. Raise CheckpointError for a folder that is missing,
+    incomplete, damaged, newer than this version, or a mismatch.
     """
-    folder = bundled.adapter_folder(folder) or Path(folder)
+    folder = bundled.adapter_folder(folder) or _local(folder)
     config, tensors_digest = _read_config(folder)
     if encoder is not None:
         check_encoder(config.encoder, encoder)
@@ -226,7 +226,7 @@ def encoder_of(
     if bundled.encoder_weights(source):
         by_name = bundled.encoder_config(record.name) is not None
     else:
-        by_name = source is not None and not Path(source).is_file()
+        by_name = source is not None and "://" not in source and not Path(source).is_file()
     config = {"model_cfg": record.model_config, "preprocess_cfg": record.preprocess}
     try:
         encoder = load_encoder(
@@ -261,6 +261,17 @@ def check_encoder(expected: EncoderRecord, given: EncoderRecord) -> None:
             raise CheckpointError(
                 _mismatch(f"encoder {name}", wanted, got) + f" (encoder {expected.name}, {given.name})"
             )
+
+
+def _local(folder: str | Path) -> Path:
+    if "://" not in str(folder):
+        return Path(folder)
+    from alt_ray.remote.fetch import fetched
+
+    try:
+        return fetched(str(folder), (CONFIG_FILE, WEIGHTS_FILE))
+    except SourceError as exc:
+        raise CheckpointError(f"{exc}; expected a checkpoint folder with {CONFIG_FILE} and {WEIGHTS_FILE}") from exc
 
 
 def _read_config(folder: Path) -> tuple[CheckpointConfig, str]:

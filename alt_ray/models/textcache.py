@@ -5,7 +5,6 @@ K texts, D embedding dim.
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FOLDER_VARIABLE = "ALT_RAY_CACHE"
+from alt_ray.remote.cache import cache_folder
+
 # Fewer are embedded in no time, and a folder of little files serves nobody.
 _WORTH_KEEPING = 64
 
@@ -26,12 +26,6 @@ class DigestedEncoder(Protocol):
     weights_digest: str
 
     def encode_text(self, texts: Sequence[str], /) -> Tensor: ...
-
-
-def cache_folder() -> Path:
-    """Return where embeddings are kept: ALT_RAY_CACHE, or alt_ray in the user's cache folder."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alt_ray"
 
 
 def cached_text(encoder: DigestedEncoder, texts: Sequence[str], folder: Path | None = None) -> Tensor:

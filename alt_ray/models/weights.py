@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alt_ray import bundled
-from alt_ray.errors import ModelError
+from alt_ray.errors import ModelError, SourceError
 
 FAMILIES = "OpenAI, LAION, DataComp, DFN, MetaCLIP and CLIPA models named ViT-S, M, B, L, H, g or bigG"
 CONFIG_KEYS = ("embed_dim", "vision_cfg", "text_cfg")
@@ -171,7 +171,7 @@ def _download(name: str, tag: str, tag_config: dict[str, Any]) -> Path:
 def _find_checkpoint(name: str, pretrained: str) -> Path:
     if shipped := bundled.encoder_weights(pretrained):
         return shipped
-    path = Path(pretrained)
+    path = _fetched(name, pretrained) if "://" in pretrained else Path(pretrained)
     if not path.is_file():
         own = bundled.own_weights(name)
         tags = own or ", ".join(list_pretrained_tags_by_model(name)) or "none for this model"
@@ -179,6 +179,15 @@ def _find_checkpoint(name: str, pretrained: str) -> Path:
     if path.suffix not in CHECKPOINT_SUFFIXES:
         raise ModelError(f"checkpoint {path} must end in one of {', '.join(CHECKPOINT_SUFFIXES)}")
     return path
+
+
+def _fetched(name: str, uri: str) -> Path:
+    from alt_ray.remote.fetch import fetched
+
+    try:
+        return fetched(uri)
+    except SourceError as exc:
+        raise ModelError(f"weights of {name}: {exc}") from exc
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:

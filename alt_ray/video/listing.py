@@ -17,7 +17,15 @@ from pyarrow import fs as arrow_fs
 
 from alt_ray.errors import SourceError
 from alt_ray.video.sources import kind_of, remote_errors, resolve
-from alt_ray.video.uris import VIDEO_EXTENSIONS, canonical_uri, extension_of, local_path, scheme_of, storable
+from alt_ray.video.uris import (
+    VIDEO_EXTENSIONS,
+    canonical_uri,
+    extension_of,
+    local_path,
+    scheme_of,
+    split_options,
+    storable,
+)
 
 _States = frozenset[int]
 
@@ -41,7 +49,7 @@ def list_videos(uri: str, other_files: Counter[str]) -> Iterator[str]:
         base, glob = (uri, _Glob("**")) if kind_of(uri) == "folder" else _split_glob(uri)
         path = local_path(base)
         for found in _walk_remote(base, glob) if path is None else _walk_local(path, glob):
-            name, extension = found.rpartition("/")[2], extension_of(found)
+            name, extension = split_options(found)[0].rpartition("/")[2], extension_of(found)
             if extension in VIDEO_EXTENSIONS and not name.startswith("."):
                 yield found if path is None else storable(found)
             else:
@@ -84,11 +92,11 @@ class _Glob:
 
 
 def _split(uri: str) -> tuple[str, str, str]:
-    """Scheme with host or bucket, slash, path; for a local path the first is empty."""
+    """Scheme with host or bucket, slash, path (without options); for a local path the first is empty."""
     local = local_path(uri)
     if local is not None:
         return "", "", local
-    head, _, rest = uri.partition("://")
+    head, _, rest = split_options(uri)[0].partition("://")
     authority, slash, path = rest.partition("/")
     return f"{head}://{authority}", slash, path
 
@@ -99,7 +107,7 @@ def _split_glob(uri: str) -> tuple[str, _Glob]:
     components = path.split("/")
     num_plain = next((i for i, name in enumerate(components) if re.search(r"[*?\[]", name)), len(components) - 1)
     base = head + slash + "/".join(components[:num_plain])
-    return canonical_uri(base or "/"), _Glob("/".join(components[num_plain:]))
+    return canonical_uri(base or "/") + split_options(uri)[1], _Glob("/".join(components[num_plain:]))
 
 
 def _walk_local(base: str, glob: _Glob) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import functools
 import io
-import re
 import socket
 import stat
 import tempfile
@@ -14,14 +13,13 @@ from typing import Any, BinaryIO, Literal, TypeVar, cast
 from pyarrow import fs as arrow_fs
 
 from alt_ray.errors import DecodeError, DecodeReason
-from alt_ray.video.uris import local_path, scheme_of
+from alt_ray.video.uris import local_path, refuse_secret, scheme_of, split_options
 
 READ_AHEAD_BYTES = 1 << 20
 """Read from a remote file at once: at 100 MB/s as long (10 ms) as the request itself takes at best, so a seek to a
 frame wastes little, and a file that is read from end to end needs few requests."""
 
 _ARROW_SCHEMES = frozenset({"s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"})
-_ARROW_OPTIONS = re.compile(r"\?\w+=.*$")  # s3://bucket/key?endpoint_override=...; any other `?` is part of the key
 _T = TypeVar("_T")
 
 
@@ -48,19 +46,19 @@ def _arrow_root(root: str) -> tuple[arrow_fs.FileSystem, str]:
 def resolve(uri: str) -> Location:
     """Find the file system of `uri` and the path in it. Keys of object stores are taken as written, never decoded.
 
-    Raises one of `remote_errors()`: unknown scheme, a package that is missing, no access.
+    Raises one of `remote_errors()`: unknown scheme, a package that is missing, no access; SourceError for a secret in it.
     """
     path, scheme = local_path(uri), scheme_of(uri)
     if path is not None:
         return Location(arrow_fs.LocalFileSystem(), path)
     if scheme in _ARROW_SCHEMES:
+        refuse_secret(uri)
+        uri, tail = split_options(uri)
         authority, _, key = uri[len(scheme) + len("://") :].partition("/")
-        options = _ARROW_OPTIONS.search(key)
-        tail = options[0] if options else ""
         head = f"{scheme}://{authority}"
         filesystem, top = _arrow_root(f"{head}/{tail}")
         top = top.rstrip("/")
-        return Location(filesystem, f"{top}/{key.removesuffix(tail)}", head, len(top), tail)
+        return Location(filesystem, f"{top}/{key}", head, len(top), tail)
 
     import fsspec  # kept out of the import of this module: most sources never need it
 

@@ -1,0 +1,97 @@
+"""An S3 server of our own for tests: moto's, in a process of its own, so that every process of a job finds it as a real one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+from botocore.config import Config
+
+BUCKET = "alt-ray-tests"
+
+
+class Server:
+    """A server that runs. Keys are in the environment (conftest.py); its bucket is BUCKET."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.process, self.port = process, port
+        self.endpoint = f"http://127.0.0.1:{port}"
+
+    @property
+    def options(self) -> str:
+        """What an address ends in that names the server itself."""
+        return f"?endpoint_override=127.0.0.1:{self.port}&scheme=http"
+
+    def client(self) -> "boto3.client":  # type: ignore[valid-type]
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            config=Config(retries={"max_attempts": 0}),
+        )
+
+    def upload(self, folder: Path, prefix: str) -> str:
+        """Put the files of a folder into the bucket, and return their address."""
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            self.client().upload_file(str(file), BUCKET, f"{prefix}/{file.relative_to(folder)}")
+        return f"s3://{BUCKET}/{prefix}"
+
+    def names(self, prefix: str) -> list[str]:
+        """The keys below a prefix, without it; folder markers are left out."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
+        keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+        return sorted(key[len(prefix) + 1 :] for key in keys if not key.endswith("/"))
+
+    def read(self, key: str) -> bytes:
+        return self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def rows(self, prefix: str) -> list[dict[str, object]]:
+        """The rows of all parts below a prefix, each part read for itself: one that were half there would fail."""
+        tables = []
+        for name in self.names(prefix):
+            if name.endswith(".parquet"):
+                tables.append(pq.read_table(pa.BufferReader(self.read(f"{prefix}/{name}"))))
+        return pa.concat_tables(tables).to_pylist() if tables else []
+
+    def pause(self) -> None:
+        """Let the server answer nothing, as behind a network that is gone."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+@contextmanager
+def server(port: int) -> Iterator[Server]:
+    """Run a server with an empty bucket."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        found = Server(process, port)
+        wait_for_port(port, process)
+        found.client().create_bucket(Bucket=BUCKET)
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"no server on port {port}")
