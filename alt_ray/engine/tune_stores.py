@@ -191,7 +191,7 @@ def ensure_store(wanted: EncodeOptions) -> str:
     the others wait. Raises what `encode` raises, and JobError where more than --max-failed of the inputs failed."""
     folder = Path(wanted.out)
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = read_source(wanted.source, root=wanted.inputs.root, limit=wanted.inputs.limit)
+    inputs = read_source(wanted.source, **wanted.inputs.chosen)
     said = [wide_column(inputs.table[name]) for name in ("video_id", "label", "split", "group")]
     separator = pa.scalar("\x1f", pa.large_string())
     rows = pc.binary_join_element_wise(*said, separator, null_handling="replace", null_replacement="\x1e")
