@@ -5,7 +5,7 @@ a field is its help text.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -126,13 +126,32 @@ class ClusterOptions:
     """GPUs (or a share of one) for each of them; 0 on CPUs; none: 1 with a GPU."""
     num_decoders: int | None = None
     """Processes that decode videos; none: as many as the CPUs allow."""
+    wait_for_cpus: int | None = None
+    """Begin when the cluster has so many CPUs; its autoscaler is asked for them. None: 1, as a head may have none."""
+    wait_for_gpus: int | None = None
+    """Begin when the cluster has so many GPUs; none: with those that are there."""
+    max_cpus: int | None = None
+    """CPUs that the cluster's autoscaler may bring it to: decoders, and encoders without GPUs, grow with it; none: those that
+    are there at the start. For label, encode and relabel; with it, --num-actors and --num-decoders are those at the start."""
+    max_gpus: int | None = None
+    """GPUs that the cluster's autoscaler may bring it to: encoders grow with it; none: those that are there at the start."""
     batch_clips: int | None = None
     """Clips that the model takes at once; none: 4 on CPUs, 32 on GPUs, in relabel as many as are 16 or 128 MiB."""
 
     def __post_init__(self) -> None:
         _positive(self, "num_actors", "num_decoders", "batch_clips")
+        _positive(self, "wait_for_cpus", "wait_for_gpus", "max_cpus", "max_gpus")
         if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
             raise UsageError(f"--gpus-per-actor must be 0 or more, got {self.gpus_per_actor}")
+        for kind in ("cpus", "gpus"):
+            first, most = getattr(self, f"wait_for_{kind}"), getattr(self, f"max_{kind}")
+            if first and most and first > most:
+                raise UsageError(f"--wait-for-{kind} {first} waits for more than --max-{kind} {most} allows")
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """What the cluster must have before a job is planned, by Ray's names."""
+        return {"CPU": self.wait_for_cpus or 1, "GPU": self.wait_for_gpus or 0}
 
 
 @dataclass(frozen=True)
@@ -165,6 +184,9 @@ class InputOptions:
     """Folder that relative paths in a manifest start from; none: the manifest's own."""
     limit: int | None = None
     """Take the first N inputs only."""
+    shard: str | None = None
+    """K/N: take part K of N of the inputs, counted from 0, such as 0/16 to 15/16; with --limit, of those that it leaves. An
+    input's part depends on its id alone. Each part needs an --out of its own (labels/shard-00)."""
     max_failed: float = 0.5
     """Share of the inputs that may fail before the whole command counts as failed (exit status 1)."""
     retry_failed: bool = False
@@ -172,8 +194,26 @@ class InputOptions:
 
     def __post_init__(self) -> None:
         _positive(self, "limit")
+        self.part  # noqa: B018 - refuses what is none
         if not 0 <= self.max_failed <= 1:
             raise UsageError(f"--max-failed is a share from 0 to 1, got {self.max_failed}")
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """(K, N) of --shard. Raises UsageError."""
+        if self.shard is None:
+            return None
+        k, _, n = self.shard.partition("/")
+        if not (k.isdecimal() and n.isdecimal() and int(k) < int(n)):
+            raise UsageError(
+                f"--shard {self.shard}: expected K/N with K from 0 to N-1, such as 0/16 to 15/16 for 16 parts"
+            )
+        return int(k), int(n)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What `video.manifest.read_source` takes."""
+        return {"root": self.root, "limit": self.limit, "shard": self.part}
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 
 import ray
 from ray.data import DataContext
 
-from alt_ray.engine.packing import Machine, machines_of
+from alt_ray.engine.autoscaling import machines_with
+from alt_ray.engine.packing import Machine
 from alt_ray.errors import JobError
 
 # Decoded frames on their way to the encoder: 26 clips of 8 frames at 224 pixels. Ray's default of 128 MiB makes the encoder wait
@@ -22,9 +23,9 @@ BLOCK_BYTES = 32 * 2**20
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[tuple[Machine, ...]]:
+def cluster(address: str | None, wanted: Mapping[str, int] | None = None) -> Iterator[tuple[Machine, ...]]:
     """Give what each machine of a Ray cluster has ({"CPU": 8.0, ...}): the one that this process is in, the one at `address` or
-    RAY_ADDRESS, or a new one on this machine, which ends with the block.
+    RAY_ADDRESS, or a new one on this machine, which ends with the block. What it must have (`wanted`, {"CPU": 8}) is waited for.
 
     Raises JobError if the cluster can't be reached.
     """
@@ -45,7 +46,7 @@ def cluster(address: str | None) -> Iterator[tuple[Machine, ...]]:
         except (ConnectionError, RuntimeError, ValueError) as exc:
             raise JobError(f"no Ray cluster at {where}: {exc}") from exc
     try:
-        yield machines_of(ray.nodes())
+        yield machines_with(wanted or {})
     finally:
         if is_ours:
             ray.shutdown()

@@ -63,12 +63,12 @@ def encode(
     Clips that are there already get the labels, splits and groups that the source says now. `inputs`: the source, if it was read
     already. Raises UsageError (nothing was begun) or JobError (what was finished is kept; the same call goes on from there).
     """
-    inputs = inputs or read_source(options.source, root=options.inputs.root, limit=options.inputs.limit)
+    inputs = inputs or read_source(options.source, **options.inputs.chosen)
     folder = OutputFolder(options.out, REGIONS)
     folder.read_run()  # a folder of something newer is refused before anything is waited for
     quiet = options.output.quiet
     announce(f"encode: {inputs.table.num_rows} inputs; starting or joining Ray", quiet=quiet)
-    with folder.lock(), cluster(options.cluster.address) as available:
+    with folder.lock(), cluster(options.cluster.address, options.cluster.wanted) as available:
         plan = plan_cluster(available, options.cluster, options.encoder.device)
         request = EncodeRequest(
             encoder=options.encoder,
@@ -192,7 +192,7 @@ def encode_dataset(
         WriteRegions(folder_uri, record).__call__,
         batch_size=_part_clips(clips.num_rows, record, plan),
         batch_format="numpy",
-        compute=ray.data.TaskPoolStrategy(size=plan.num_encoders),
+        compute=ray.data.TaskPoolStrategy(size=plan.most_encoders),
         num_cpus=0,
     )
 

@@ -33,7 +33,7 @@ def store_named(command: str, options: TrainJobOptions | EvaluateOptions) -> Fea
     default = InputOptions()
     given = [
         f"--{name.replace('_', '-')}"
-        for name in ("root", "limit", "retry_failed")
+        for name in ("root", "limit", "shard", "retry_failed")
         if getattr(options.inputs, name) != getattr(default, name)
     ]
     if given:
@@ -68,7 +68,7 @@ def store_of_videos(
         tracking=options.tracking,
         output=replace(options.output, json=False),
     )
-    inputs = read_source(options.source, root=options.inputs.root, limit=options.inputs.limit)
+    inputs = read_source(options.source, **options.inputs.chosen)
     check(inputs)
     summary = encode(encoding, inputs=inputs)
     num_encoded = summary.inputs - summary.num_failures

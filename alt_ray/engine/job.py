@@ -85,7 +85,7 @@ def decoded_clips(
         fn_constructor_args=(decode,),
         batch_size=DECODE_BATCH_CLIPS,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=min(plan.num_decoders, len(shards)), max_tasks_in_flight_per_actor=2),
+        compute=pool(plan.num_decoders, plan.most_decoders, len(shards)),
         num_cpus=plan.decoder_cpus,
     )
 
@@ -94,16 +94,22 @@ def through_encoders(
     dataset: ray.data.Dataset, stage: type, arguments: tuple[Any, ...], num_clips: int, plan: Resources
 ) -> ray.data.Dataset:
     """Add the stage that holds a model. Two pools of actors are never fused into one, so it overlaps with decoding."""
-    num_encoders = min(plan.num_encoders, -(-num_clips // plan.batch_clips))  # a small job waits for few models to load
+    num_batches = -(-num_clips // plan.batch_clips)  # a small job waits for few models to load
     return dataset.map_batches(
         stage,
         fn_constructor_args=arguments,
         batch_size=plan.batch_clips,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=num_encoders, max_tasks_in_flight_per_actor=2),
+        compute=pool(plan.num_encoders, plan.most_encoders, num_batches),
         num_cpus=plan.encoder_cpus,
         num_gpus=plan.encoder_gpus or None,
     )
+
+
+def pool(size: int, most: int, num_tasks: int) -> ray.data.ActorPoolStrategy:
+    """Actors for so many tasks: `size` of them, and up to `most` as machines come, where Ray Data sees that they have work."""
+    size, most = min(size, num_tasks), min(most, num_tasks)
+    return ray.data.ActorPoolStrategy(min_size=size, max_size=most, max_tasks_in_flight_per_actor=2)
 
 
 def results_of(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
@@ -112,7 +118,7 @@ def results_of(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
 
 
 def _shards(clips: pa.Table, plan: Resources) -> list[pa.Table]:
-    even = clips.num_rows // (plan.num_decoders * SHARDS_PER_DECODER)
+    even = clips.num_rows // (plan.most_decoders * SHARDS_PER_DECODER)
     size = max(min(even, MAX_SHARD_CLIPS), clips.num_rows // MAX_SHARDS, 1)
     size = -(-size // plan.batch_clips) * plan.batch_clips  # whole batches, so that no encoder gets the rest of one
     # One chunk each, made shard by shard: of all clips together, a column of text may be too long for one.
@@ -153,6 +159,10 @@ class ClipJob:
     record: dict[str, Any] = field(default_factory=dict)
     _startup_s: float | None = None
     _machines: Counter[str] = field(default_factory=Counter)  # results of this run, by where they were made
+
+    def __post_init__(self) -> None:
+        if self.input_options.shard is not None:  # a folder holds one part: two would be missing each other's inputs
+            self.settings = {**self.settings, "shard": self.input_options.shard}
 
     def check(self) -> None:
         """Raise UsageError for a folder of other settings. Under the lock: another run may just have ended."""

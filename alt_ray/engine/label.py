@@ -43,7 +43,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
     Raises UsageError (nothing was begun) or JobError (what was finished is kept; the same call goes on from there). Whether too
     many inputs failed is the caller's to judge. `decode_function` is another decoder only in tests of faults.
     """
-    inputs = read_source(options.source, root=options.inputs.root, limit=options.inputs.limit)
+    inputs = read_source(options.source, **options.inputs.chosen)
     labels = read_labels(options.labels) if options.labels is not None else None
     templates = read_templates(options.entity_templates)
     corpus = None if options.adapter and options.corpus is None else load_corpus(options.corpus, templates)
@@ -51,7 +51,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
     folder.read_run()  # a folder of something newer is refused before anything is waited for
     quiet = options.output.quiet
     announce(f"label: {inputs.table.num_rows} inputs; starting or joining Ray", quiet=quiet)
-    with folder.lock(), cluster(options.cluster.address) as available:
+    with folder.lock(), cluster(options.cluster.address, options.cluster.wanted) as available:
         plan = plan_cluster(available, options.cluster, options.encoder.device)
         request = ModelRequest(
             encoder=options.encoder,

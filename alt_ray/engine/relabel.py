@@ -21,7 +21,7 @@ from alt_ray.corpus.entities import read_templates
 from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster
-from alt_ray.engine.job import ClipJob, Summary, results_of
+from alt_ray.engine.job import ClipJob, Summary, pool, results_of
 from alt_ray.engine.label import made_of_adapter, notes_of
 from alt_ray.engine.progress import announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
@@ -35,6 +35,7 @@ from alt_ray.features.ranges import shards_of
 from alt_ray.features.store import FeatureStore
 from alt_ray.schema import label_schema
 from alt_ray.video.manifest import Inputs
+from alt_ray.video.shards import Shard, in_shard
 
 # What a task of a worker reads: little, so that results come early and the last tasks end together, but enough of it that Ray's
 # own work, a hundredth of a second a task, is small beside it.
@@ -48,7 +49,7 @@ def relabel(options: RelabelOptions) -> Summary:
 
     Raises UsageError (nothing was begun; a store of another encoder than the adapter's, for one) or JobError.
     """
-    store = open_store(options.source, options.inputs.limit)
+    store = open_store(options.source, options.inputs.limit, options.inputs.part)
     adapter = adapter_for(options.adapter, store.record)
     if adapter is None and options.labels is None:
         raise UsageError("say what to look for: --labels FILE, or --labels 'walking,running', or an --adapter")
@@ -63,9 +64,10 @@ def relabel(options: RelabelOptions) -> Summary:
     inputs = Inputs(store.clips, store.uri, {}, 0)
     quiet = options.output.quiet
     announce(f"relabel: {store.clips.num_rows} inputs; starting or joining Ray", quiet=quiet)
-    with folder.lock(), cluster(options.cluster.address) as available:
+    with folder.lock(), cluster(options.cluster.address, options.cluster.wanted) as available:
         plan = plan_cluster(available, options.cluster, options.place.device)
-        plan = replace(plan, num_decoders=0, batch_clips=options.cluster.batch_clips or batch_clips(store.record, plan))
+        num_clips = options.cluster.batch_clips or batch_clips(store.record, plan)
+        plan = replace(plan, num_decoders=0, more_decoders=0, batch_clips=num_clips)
         request = ModelRequest(
             encoder=EncoderOptions(pretrained=options.pretrained),
             device=plan.device,
@@ -117,10 +119,12 @@ class OpenStore:
     clips: pa.Table
 
 
-def open_store(uri: str, limit: int | None = None) -> OpenStore:
-    """Open a store, the first `limit` clips of it, and let go of its index. Raises FeatureError."""
+def open_store(uri: str, limit: int | None = None, shard: Shard | None = None) -> OpenStore:
+    """Open a store, the first `limit` clips of it and of those the part `shard`, and let go of its index. Raises FeatureError."""
     store = FeatureStore(uri)
     clips = store.places().slice(0, limit)
+    if shard is not None:
+        clips = clips.filter(pa.array(in_shard(clips["video_id"], shard)))
     opened = OpenStore(store.uri, store.record, store.digest, store.run_reference(), store.part_uris(), clips)
     del store
     pa.default_memory_pool().release_unused()  # Ray and the results use it again, instead of more
@@ -137,7 +141,7 @@ def batch_clips(record: StoreRecord, plan: Resources) -> int:
 def shard_clips(num_clips: int, record: StoreRecord, plan: Resources) -> int:
     """How many clips a task takes: whole batches."""
     most = min(MAX_SHARD_BYTES // (record.bytes_per_view * int(record.sampling["views"])), MAX_SHARD_CLIPS)
-    even = num_clips // (plan.num_encoders * SHARDS_PER_WORKER)
+    even = num_clips // (plan.most_encoders * SHARDS_PER_WORKER)
     size = max(min(even, most), num_clips // MAX_SHARDS, 1)
     return -(-size // plan.batch_clips) * plan.batch_clips
 
@@ -185,7 +189,7 @@ def relabel_dataset(
         fn_constructor_args=(request, prepared, store.record, plan.batch_clips),
         batch_size=None,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=min(plan.num_encoders, len(shards)), max_tasks_in_flight_per_actor=2),
+        compute=pool(plan.num_encoders, plan.most_encoders, len(shards)),
         num_cpus=plan.encoder_cpus,
         num_gpus=plan.encoder_gpus or None,
     )

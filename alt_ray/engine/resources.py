@@ -7,7 +7,7 @@ each machine: a worker that is larger than every machine is waited for for ever.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alt_ray.config import ClusterOptions, Device
 from alt_ray.engine.packing import Machine, described, gpu_slots, largest_share, slots, total
@@ -36,10 +36,23 @@ class Resources:
     encoder_threads: int
     device: str
     batch_clips: int
+    more_encoders: int = 0  # that may come with machines that an autoscaler adds
+    more_decoders: int = 0
+
+    @property
+    def most_encoders(self) -> int:
+        return self.num_encoders + self.more_encoders
+
+    @property
+    def most_decoders(self) -> int:
+        return self.num_decoders + self.more_decoders
 
     def __str__(self) -> str:
         where = f"{self.encoder_gpus:g} GPU each" if self.encoder_gpus else f"{self.encoder_threads} threads each"
-        return f"{self.num_encoders} encoders ({where}), {self.num_decoders} decoders"
+        text = f"{self.num_encoders} encoders ({where}), {self.num_decoders} decoders"
+        if self.more_encoders or self.more_decoders:
+            text += f", growing with the cluster to {self.most_encoders} and {self.most_decoders}"
+        return text
 
 
 def plan_cluster(machines: Sequence[Machine], options: ClusterOptions, device: Device = "auto") -> Resources:
@@ -48,15 +61,28 @@ def plan_cluster(machines: Sequence[Machine], options: ClusterOptions, device: D
     if cpus < 1:
         raise UsageError(f"the cluster has {cpus:g} CPUs; decoding needs at least 1")
     if device == "cuda" and not gpus:
-        raise UsageError("--device cuda, but the cluster has no GPU; --device cpu runs without")
+        raise UsageError(
+            "--device cuda, but the cluster has no GPU; --device cpu runs without, --wait-for-gpus 1 waits"
+        )
     wants_gpu = gpus > 0 and device != "cpu" and options.gpus_per_actor != 0
     if not wants_gpu:
         if options.gpus_per_actor:
             raise UsageError(
                 f"--gpus-per-actor {options.gpus_per_actor:g}, but the job has no GPU to use (cluster: {gpus:g})"
             )
-        return _on_cpus(machines, options)
-    return _on_gpus(machines, options)
+        return _growing(_on_cpus(machines, options), cpus, gpus, options)
+    return _growing(_on_gpus(machines, options), cpus, gpus, options)
+
+
+def _growing(plan: Resources, cpus: float, gpus: float, options: ClusterOptions) -> Resources:
+    """Let the workers become as many on all machines that may come as the plan has on those that are there."""
+    cpu_growth = max(1.0, (options.max_cpus or 0) / cpus)
+    growth = max(1.0, (options.max_gpus or 0) / gpus) if plan.encoder_gpus else cpu_growth
+    return replace(
+        plan,
+        more_encoders=int(plan.num_encoders * (growth - 1) + 1e-6),
+        more_decoders=int(plan.num_decoders * (cpu_growth - 1) + 1e-6),
+    )
 
 
 def plan_resources(

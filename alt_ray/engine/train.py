@@ -197,7 +197,7 @@ def _run(
     from alt_ray.engine.resources import plan_training
     from alt_ray.engine.train_workers import PROGRESS_FILE, kept, train_on_workers
 
-    with cluster(options.cluster.address) as machines:
+    with cluster(options.cluster.address, options.cluster.wanted) as machines:
         plan = plan_training(machines, options.workers, options.cpus_per_worker, options.encoder.device)
         announce(f"train: {plan}", quiet=options.output.quiet)
         results = train_on_workers(

@@ -59,7 +59,7 @@ def check_videos(
     if options.uses_ray:
         from alt_ray.engine.resources import plan_training
 
-        with cluster(options.cluster.address) as available:
+        with cluster(options.cluster.address, options.cluster.wanted) as available:
             plan_training(available, options.workers, options.cpus_per_worker, options.encoder.device)
 
 

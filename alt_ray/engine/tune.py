@@ -73,7 +73,7 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
     folder = RunFolder(options.out, left_out=(TRIALS,))
     quiet_tune()
     begun_s = time.time()
-    with folder.lock(), cluster(options.cluster.address) as machines:
+    with folder.lock(), cluster(options.cluster.address, options.cluster.wanted) as machines:
         arms, clips = open_arms(sources_of(options, folder), quiet=options.output.quiet)
         plan = plan_trials(machines, options)
         trials = trials_of(folder)

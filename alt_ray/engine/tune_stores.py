@@ -196,7 +196,7 @@ def encodings(options: TuneOptions, source: str, folder: str | Path) -> list[Enc
 def ensure_store(wanted: EncodeOptions) -> str:
     """Return the store, encoded as far as it is not what the source says now. Of several that call this at once, one encodes and
     the others wait. Raises what `encode` raises, and JobError where more than --max-failed of the inputs failed."""
-    inputs = read_source(wanted.source, root=wanted.inputs.root, limit=wanted.inputs.limit)
+    inputs = read_source(wanted.source, **wanted.inputs.chosen)
     said = [wide_column(inputs.table[name]) for name in ("video_id", "label", "split", "group")]
     separator = pa.scalar("\x1f", pa.large_string())
     rows = pc.binary_join_element_wise(*said, separator, null_handling="replace", null_replacement="\x1e")

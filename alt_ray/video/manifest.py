@@ -17,6 +17,7 @@ from alt_ray.errors import SourceError
 from alt_ray.tables import take
 from alt_ray.video.listing import is_glob, list_videos
 from alt_ray.video.manifest_formats import BATCH_ROWS, MANIFEST_EXTENSIONS, Columns, Manifest, open_manifest
+from alt_ray.video.shards import Shard, in_shard
 from alt_ray.video.sources import kind_of, remote_errors
 from alt_ray.video.uris import VIDEO_EXTENSIONS, canonical_uri, canonical_uris, extension_of, parent_uri
 
@@ -50,8 +51,12 @@ class Inputs:
     given: frozenset[str] = frozenset()
 
 
-def read_source(source: str, *, root: str | None = None, limit: int | None = None) -> Inputs:
-    """Read a folder, a glob, one video or a manifest; of `limit` inputs the first ones.
+def read_source(
+    source: str, *, root: str | None = None, limit: int | None = None, shard: Shard | None = None
+) -> Inputs:
+    """Read a folder, a glob, one video or a manifest; of `limit` inputs the first ones, and of those the part `shard`.
+
+    A part may be empty. The parts together are what there is without `shard`.
 
     Relative paths in a manifest are below `root`, or below the manifest's folder. That a listed file is missing is no
     error here. Raises SourceError for a source without inputs and for a value that can't be, with file and line.
@@ -65,15 +70,15 @@ def read_source(source: str, *, root: str | None = None, limit: int | None = Non
         raise SourceError(f"{source} can't be read: {exc}") from exc
     extension = extension_of(uri)
     if kind == "folder" or (kind is None and is_glob(uri)):
-        return _read_listing(source, uri, limit)
+        return _read_listing(source, uri, limit, shard)
     if kind is None:
         raise SourceError(f"{source} does not exist; {_ACCEPTED}")
     if extension in VIDEO_EXTENSIONS:
-        table, _, _ = _collect(iter([{"path": pa.array([uri])}]), "/", lambda row: source, limit)
+        table, _, _ = _collect(iter([{"path": pa.array([uri])}]), "/", lambda row: source, limit, shard)
         return Inputs(table, uri, {}, 0)
     if extension in MANIFEST_EXTENSIONS:
         folder = parent_uri(uri) if root is None else canonical_uri(root.rstrip("/") or "/")
-        return _read_manifest(source, open_manifest(uri), folder, limit)
+        return _read_manifest(source, open_manifest(uri), folder, limit, shard)
     raise SourceError(f"{source} is neither a video nor a manifest; {_ACCEPTED}")
 
 
@@ -92,7 +97,7 @@ def video_id(uri: str, start_s: float | None = None, end_s: float | None = None)
     return hashlib.blake2b(f"{uri}\n{bounds}".encode(), digest_size=12).hexdigest()
 
 
-def _read_listing(source: str, uri: str, limit: int | None) -> Inputs:
+def _read_listing(source: str, uri: str, limit: int | None, shard: Shard | None) -> Inputs:
     other_files: Counter[str] = Counter()
     uris = itertools.islice(list_videos(uri, other_files), limit)
 
@@ -100,48 +105,61 @@ def _read_listing(source: str, uri: str, limit: int | None) -> Inputs:
         while block := list(itertools.islice(uris, BATCH_ROWS)):
             yield {"path": pa.array(block, pa.string())}
 
-    table, duplicates, _ = _collect(batches(), "/", lambda row: source, limit)
-    if not table.num_rows:
+    table, duplicates, columns = _collect(batches(), "/", lambda row: source, limit, shard)
+    if not columns:
         counts = ", ".join(f"{count} {extension}" for extension, count in other_files.most_common(20))
         found = f"no videos in {source}, only other files: {counts}" if counts else f"no files in {source}"
         raise SourceError(f"{found}; videos end in {' '.join(sorted(VIDEO_EXTENSIONS))}, and hidden files are left out")
     return Inputs(table, uri, dict(sorted(other_files.items())), duplicates)
 
 
-def _read_manifest(source: str, manifest: Manifest, folder: str, limit: int | None) -> Inputs:
+def _read_manifest(source: str, manifest: Manifest, folder: str, limit: int | None, shard: Shard | None) -> Inputs:
     try:
-        table, duplicates, columns = _collect(manifest.batches(), folder, manifest.where, limit)
+        table, duplicates, columns = _collect(manifest.batches(), folder, manifest.where, limit, shard)
     except OSError as exc:  # a connection that broke
         raise SourceError(f"{source} can't be read to its end: {exc}") from exc
-    if not table.num_rows:
+    if not columns:
         raise SourceError(f"{source} holds no rows; a manifest has one video in each")
     return Inputs(table, manifest.uri, {}, duplicates, columns & {"label", "split", "group"})
 
 
 def _collect(
-    batches: Iterator[Columns], folder: str, where: Callable[[int], str], limit: int | None
+    batches: Iterator[Columns], folder: str, where: Callable[[int], str], limit: int | None, shard: Shard | None
 ) -> tuple[pa.Table, int, frozenset[str]]:
-    """Check the rows of all batches, until `limit` different ones were met; also return the number of duplicates and the
-    columns that were met."""
+    """Check the rows of all batches, until `limit` different ones were met, and keep those of `shard`; also return the number of
+    duplicates and the columns that were met (none: there was no row)."""
+    if limit is not None and shard is not None:
+        first, *others = _collect(batches, folder, where, limit, None)
+        return first.filter(pa.array(in_shard(first["video_id"], shard))), *others
     checked: list[pa.RecordBatch] = []
     columns: set[str] = set()
     keys: list[np.ndarray] = []
-    num_rows = 0
+    rows: list[np.ndarray] = []  # which of the source they are, with a shard
+    num_met = num_rows = 0
     is_first = np.zeros(0, dtype=bool)
+
+    def where_kept(row: int) -> str:
+        return where(row if shard is None else int(np.concatenate(rows)[row]))
+
     for raw in batches:
-        batch = _check(raw, folder, lambda row, before=num_rows: where(before + row))  # type: ignore[misc]
+        batch = _check(raw, folder, lambda row, before=num_met: where(before + row))  # type: ignore[misc]
+        columns |= raw.keys() if batch.num_rows else set()
+        start, num_met = num_met, num_met + batch.num_rows
+        if shard is not None:
+            mark = in_shard(batch.column("video_id"), shard)
+            batch = batch.filter(pa.array(mark))
+            rows.append(start + np.flatnonzero(mark))
         checked.append(batch)
-        columns |= raw.keys()
         # Python's own hash (64 bits, of this process only) finds the few rows that may be duplicates.
         keys.append(np.fromiter(map(hash, batch.column("video_id").to_pylist()), np.int64, batch.num_rows))
         num_rows += batch.num_rows
         if limit is not None and num_rows >= limit:
-            is_first = _first_of_each(pa.Table.from_batches(checked), np.concatenate(keys), where)
+            is_first = _first_of_each(pa.Table.from_batches(checked), np.concatenate(keys), where_kept)
             if is_first.sum() >= limit:
                 break
     table = pa.Table.from_batches(checked, INPUTS_SCHEMA)
     if num_rows and len(is_first) != num_rows:
-        is_first = _first_of_each(table, np.concatenate(keys), where)
+        is_first = _first_of_each(table, np.concatenate(keys), where_kept)
     if limit is not None and is_first.sum() >= limit:
         num_rows = int(np.flatnonzero(is_first)[limit - 1]) + 1
         table, is_first = table.slice(0, num_rows), is_first[:num_rows]
