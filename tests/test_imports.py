@@ -20,6 +20,7 @@ LOWEST = {
     "bundled",
     "memory",
     "tables",
+    "versions",
     "words",
     "",
 }

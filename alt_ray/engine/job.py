@@ -18,7 +18,6 @@ import ray
 import ray.data
 import ray.exceptions
 
-import alt_ray
 from alt_ray.config import InputOptions, OutputOptions, TrackingOptions
 from alt_ray.engine.cluster import versions
 from alt_ray.engine.progress import Progress
@@ -236,7 +235,6 @@ class ClipJob:
         self.folder.write_run(
             {
                 "command": self.command,
-                "alt_ray_version": alt_ray.__version__,
                 "status": status,
                 "notes": self.notes,
                 "summary": asdict(summary),

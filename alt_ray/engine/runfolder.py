@@ -9,6 +9,7 @@ from typing import Any
 from alt_ray.engine.sinks import refuse_other_settings
 from alt_ray.errors import UsageError
 from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import check_format, stamp
 from alt_ray.video.uris import canonical_uri, local_path
 
 RUN_FILE, LOCK_FILE = "run.json", ".lock"
@@ -64,19 +65,16 @@ class RunFolder:
             record = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as exc:
             raise UsageError(f"{file} is not JSON ({exc}); choose another --out") from exc
-        if record.get("format_version") != FORMAT_VERSION:
-            raise UsageError(
-                f"{self.path} has format {record.get('format_version')}, this version reads {FORMAT_VERSION}; "
-                f"it was written by alt_ray {record.get('alt_ray_version')}"
-            )
+        check_format(record, FORMAT_VERSION, file)
         return record
 
-    def write(self, name: str, record: Any) -> Path:
-        """Write a JSON file; a reader finds the old one or the new one."""
+    def write(self, name: str, record: dict[str, Any]) -> Path:
+        """Write a JSON file, stamped; a reader finds the old one or the new one."""
         temporary = self.path / f".{name}"
-        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps({**stamp(FORMAT_VERSION), **record}, indent=2, ensure_ascii=False)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path / name)
         return self.path / name
 
     def write_run(self, record: dict[str, Any]) -> None:
-        self.write(RUN_FILE, {"format_version": FORMAT_VERSION, **record})
+        self.write(RUN_FILE, record)

@@ -24,6 +24,7 @@ from alt_ray.errors import JobError, UsageError
 from alt_ray.features.layout import flat
 from alt_ray.schema import FORMAT_VERSION, failure_schema
 from alt_ray.tables import each_part, is_in, wide_column
+from alt_ray.versions import check_format, check_metadata, stamp
 from alt_ray.video.sources import remote_errors, resolve
 from alt_ray.video.uris import canonical_uri, local_path
 
@@ -92,6 +93,7 @@ class OutputFolder:
     def _ids_of(self, part: str) -> pa.ChunkedArray:
         try:
             with pq.ParquetFile(part, filesystem=self.filesystem) as file:
+                check_metadata(file.schema_arrow.metadata, FORMAT_VERSION, part)
                 has_views = "view" in file.schema_arrow.names
                 # Threads would keep memory of their own, of each part.
                 table = file.read(["video_id", "view"] if has_views else ["video_id"], use_threads=False)
@@ -148,18 +150,13 @@ class OutputFolder:
             return None
         except ValueError as exc:
             raise UsageError(f"{self.uri}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
-        version = record.get("format_version")
-        if version != FORMAT_VERSION:
-            raise UsageError(
-                f"{self.uri} has format {version}, this version reads {FORMAT_VERSION}; "
-                f"it was written by alt_ray {record.get('alt_ray_version')}"
-            )
+        check_format(record, FORMAT_VERSION, f"{self.uri}/{RUN_FILE}")
         return record
 
     def write_run(self, record: dict[str, Any]) -> None:
         temporary = f"{self.path}/{TEMPORARY}/{RUN_FILE}"
         with self.filesystem.open_output_stream(temporary) as file:
-            file.write(json.dumps({"format_version": FORMAT_VERSION, **record}, indent=2, ensure_ascii=False).encode())
+            file.write(json.dumps({**stamp(FORMAT_VERSION), **record}, indent=2, ensure_ascii=False).encode())
         self.filesystem.move(temporary, f"{self.path}/{RUN_FILE}")
 
 

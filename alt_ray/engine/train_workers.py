@@ -17,9 +17,11 @@ import ray.train.torch
 
 from alt_ray.engine.waiting import says_what_workers_wait_for
 from alt_ray.errors import AltRayError, JobError, UsageError
+from alt_ray.schema import FORMAT_VERSION
 from alt_ray.training.job import TrainingJob, run_tasks
 from alt_ray.training.owner import Owner
 from alt_ray.training.place import Place
+from alt_ray.versions import stamp
 
 MAX_FAILURES = 5
 PROGRESS_FILE, RESULTS_FILE, ERROR_FILE = "progress.jsonl", "results.json", "error.json"
@@ -103,7 +105,7 @@ def _of_attempt(owner: Owner, place: Place) -> Owner:
 def _write(file: Path, owner: Owner, record: dict[str, Any]) -> None:
     with owner.writing():
         temporary = file.with_name(f".{file.name}")
-        temporary.write_text(json.dumps({"run": owner.run, **record}))
+        temporary.write_text(json.dumps({**stamp(FORMAT_VERSION), "run": owner.run, **record}))
         temporary.replace(file)
 
 

@@ -1,6 +1,6 @@
 """What the trials of a search share: the task, texts, features in memory, costs. Knows nothing of searching or of Ray Tune."""
 
-import json
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ from alt_ray.evaluation.trials import TrialSettings
 from alt_ray.features.store import FeatureStore
 from alt_ray.models.configs import AdapterConfig
 from alt_ray.models.cost import cost
+from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import read_stamped
 
 SPEED_FILE = "speed.json"
 HELD_SHARE = 0.3  # of Ray's object store, for regions that trials would else read from files in every epoch
@@ -133,8 +135,10 @@ def measured_speeds(options: TuneOptions, arms: list[Arm], plan: TrialResources,
     """Videos/s of the encoder by arm: measured once and kept."""
     file = folder.path / SPEED_FILE
     wanted = {arm.name: arm.schedule for arm in arms}
-    if file.exists() and set(known := json.loads(file.read_text())["videos_per_s"]) >= set(wanted):
-        return {name: known[name] for name in wanted}
+    with contextlib.suppress(FileNotFoundError, UsageError):  # of a newer version: measured again
+        known = read_stamped(file, FORMAT_VERSION, missing=1)["videos_per_s"]
+        if set(known) >= set(wanted):
+            return {name: known[name] for name in wanted}
     announce("tune: measuring the encoder's speed at each merging", quiet=options.output.quiet)
     record, pretrained = arms[0].record, options.encoder.pretrained
     device = "cuda" if plan.gpus else "cpu"

@@ -24,7 +24,9 @@ from alt_ray.engine.progress import announce
 from alt_ray.errors import FeatureError, JobError, UsageError
 from alt_ray.features.layout import StoreRecord
 from alt_ray.features.store import FeatureStore
+from alt_ray.schema import FORMAT_VERSION
 from alt_ray.tables import is_in, wide_column
+from alt_ray.versions import read_stamped, stamp
 from alt_ray.video.manifest import read_source
 
 SEARCH_RATIOS = (0.0, 0.25, 0.5, 0.75)
@@ -198,12 +200,12 @@ def ensure_store(wanted: EncodeOptions) -> str:
     made_of = {"inputs": digest_of_ids(rows)}  # a manifest may change; then only labels may, or videos are missing
     with _alone(folder / ".encoding"):
         complete = folder / COMPLETE
-        if complete.exists() and json.loads(complete.read_text()) == made_of:
+        if complete.exists() and read_stamped(complete, FORMAT_VERSION, missing=1) == made_of:
             return str(folder)
         summary = encode(wanted, inputs=inputs)
         if problem := summary.too_many_failed(wanted.inputs.max_failed, str(folder)):
             raise JobError(problem)
-        complete.write_text(json.dumps(made_of))
+        complete.write_text(json.dumps({**stamp(FORMAT_VERSION), **made_of}))
     return str(folder)
 
 

@@ -23,6 +23,8 @@ from alt_ray.engine.tune_stores import Arm
 from alt_ray.errors import AltRayError
 from alt_ray.evaluation.task import Task
 from alt_ray.evaluation.trials import TrialSettings, read_trial
+from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import stamp
 
 if TYPE_CHECKING:
     from alt_ray.training.texts import Texts
@@ -181,7 +183,8 @@ def write_settings(folder: Path, config: dict[str, Any], settings: TrialSettings
     file = folder / SETTINGS_FILE
     if not file.exists():
         part = folder / f".{SETTINGS_FILE}"
-        part.write_text(json.dumps({"begun_s": time.time(), "config": config, "settings": asdict(settings)}))
+        begun = {"begun_s": time.time(), "config": config, "settings": asdict(settings)}
+        part.write_text(json.dumps({**stamp(FORMAT_VERSION), **begun}))
         part.replace(file)
 
 
