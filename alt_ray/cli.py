@@ -186,6 +186,12 @@ def _demo(argv: Sequence[str], program: str) -> int:
     return demo(options)
 
 
+def _submit(argv: Sequence[str], program: str) -> int:
+    from alt_ray.submit_command import submit
+
+    return submit(argv, program)
+
+
 def _corpus(argv: Sequence[str], program: str) -> int:
     from alt_ray import config_corpus as kinds
 
@@ -218,6 +224,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str], str], int]]] = {
     "train": ("train adapters on stored regions, by a protocol of the field, and test them", _train),
     "evaluate": ("test a trained adapter on stored regions, by a protocol of the field", _evaluate),
     "tune": ("search alignment temperature and merge ratio for the best accuracy at a cost", _tune),
+    "submit": ("run one of these as a job on a Ray cluster elsewhere, and follow it", _submit),
     "track": ("recorded runs; send what a tracking server missed (--replay)", _track),
     "demo": ("draw 60 small videos, label them, and show what the model saw, offline", _demo),
     "corpus": ("build, check and show the entities that regions are aligned with", _corpus),

@@ -18,6 +18,7 @@ LOWEST = {
     "schema",
     "errors",
     "bundled",
+    "jobpackage",
     "memory",
     "tables",
     "versions",
