@@ -5,9 +5,14 @@
     pocket/weights/adapter/                   the adapter trained on it (a checkpoint folder; adapter "pocket")
     recipes/*.yaml                            recipes; in a checkout they stand in jobs/configs/
 
+The code of a job may travel without the weights (jobpackage.py): those of the alt_ray that is installed there serve it then.
+
 A name counts only if it is exactly that, as a str: `./pocket`, `pocket/` and Path("pocket") are the user's own files.
 """
 
+import functools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from alt_ray.errors import UsageError
@@ -15,17 +20,15 @@ from alt_ray.errors import UsageError
 POCKET = "pocket"
 DEFAULT_RECIPE = "pocket"
 
-_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
-
 
 def encoder_config(model: object) -> Path | None:
     """Return the model config that ships under this name, or None."""
-    return _WEIGHTS / "model.json" if model == POCKET else None
+    return _weights() / "model.json" if model == POCKET else None
 
 
 def encoder_weights(pretrained: object) -> Path | None:
     """Return the weights that ship under this name, or None."""
-    return _WEIGHTS / "pocket_clip.safetensors" if pretrained == POCKET else None
+    return _weights() / "pocket_clip.safetensors" if pretrained == POCKET else None
 
 
 def own_weights(model: object) -> str | None:
@@ -35,7 +38,7 @@ def own_weights(model: object) -> str | None:
 
 def adapter_folder(adapter: object) -> Path | None:
     """Return the checkpoint folder that ships under this name, or None."""
-    return _WEIGHTS / "adapter" if adapter == POCKET else None
+    return _weights() / "adapter" if adapter == POCKET else None
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -58,15 +61,39 @@ def recipe_file(name: str) -> Path:
 
 def missing_files() -> tuple[Path, ...]:
     """Return what the default recipe needs and this installation lacks; empty if all is well."""
-    adapter = _WEIGHTS / "adapter"
+    weights = _weights()
+    adapter = weights / "adapter"
     needed = (
         _recipes() / f"{DEFAULT_RECIPE}.yaml",
-        _WEIGHTS / "model.json",
-        _WEIGHTS / "pocket_clip.safetensors",
+        weights / "model.json",
+        weights / "pocket_clip.safetensors",
         adapter / "config.json",
         adapter / "adapter.safetensors",
     )
     return tuple(file for file in needed if not file.is_file())
+
+
+@functools.cache
+def _weights() -> Path:
+    own = Path(__file__).parent / "pocket" / "weights"
+    if own.is_dir():
+        return own
+    found = (root / "alt_ray" / "pocket" / "weights" for root in _installed())
+    return next((folder for folder in found if folder.is_dir()), own)
+
+
+def _installed() -> Iterator[Path]:
+    """Where another alt_ray may lie: beside other packages, or where a checkout was installed from (pip install -e)."""
+    yield from map(Path, sys.path)
+    import json
+    from importlib.metadata import distributions
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    for distribution in distributions(name="alt_ray"):
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
+        if origin.startswith("file:"):
+            yield Path(url2pathname(urlsplit(origin).path))
 
 
 def _recipes() -> Path:

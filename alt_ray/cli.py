@@ -31,10 +31,11 @@ def _label(argv: Sequence[str], program: str) -> int:
     arguments, is_default = arguments_of(LabelOptions, argv)
     options = parsed(LabelOptions, arguments, program)
     from alt_ray.engine.label import label
+    from alt_ray.engine.startup import Startup
 
     say = _speaker(options.output.quiet)
     say(_first_line("label", options, is_default))
-    summary = label(options)
+    summary = label(options, startup=Startup.of_process())
     say(
         f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
         f"Results: {options.out}"
@@ -46,10 +47,11 @@ def _encode(argv: Sequence[str], program: str) -> int:
     arguments, is_default = arguments_of(EncodeOptions, argv)
     options = parsed(EncodeOptions, arguments, program)
     from alt_ray.engine.encode import encode
+    from alt_ray.engine.startup import Startup
 
     say = _speaker(options.output.quiet)
     say(_first_line("encode", options, is_default))
-    summary = encode(options)
+    summary = encode(options, startup=Startup.of_process())
     say(
         f"{summary.inputs} inputs: {summary.labelled} encoded, {summary.failed} failed, {summary.already_done} already done; "
         f"{summary.bytes_per_clip / 1e6:.3g} MB a clip. Features: {options.out}"
@@ -60,6 +62,7 @@ def _encode(argv: Sequence[str], program: str) -> int:
 def _relabel(argv: Sequence[str], program: str) -> int:
     options = parse(RelabelOptions, argv, program)
     from alt_ray.engine.relabel import relabel
+    from alt_ray.engine.startup import Startup
 
     say = _speaker(options.output.quiet)
     adapter = options.adapter
@@ -69,7 +72,7 @@ def _relabel(argv: Sequence[str], program: str) -> int:
         is_pocket = encoder_of_store(options.source) == bundled.POCKET
         adapter = "the adapter pocket, since the features are of its encoder" if is_pocket else "none"
     say(f"alt-ray relabel: {'no adapter: frozen CLIP, zero-shot' if adapter == 'none' else adapter}")
-    summary = relabel(options)
+    summary = relabel(options, startup=Startup.of_process())
     say(
         f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
         f"Results: {options.out}"
@@ -183,6 +186,12 @@ def _demo(argv: Sequence[str], program: str) -> int:
     return demo(options)
 
 
+def _submit(argv: Sequence[str], program: str) -> int:
+    from alt_ray.submit_command import submit
+
+    return submit(argv, program)
+
+
 def _corpus(argv: Sequence[str], program: str) -> int:
     from alt_ray import config_corpus as kinds
 
@@ -215,6 +224,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str], str], int]]] = {
     "train": ("train adapters on stored regions, by a protocol of the field, and test them", _train),
     "evaluate": ("test a trained adapter on stored regions, by a protocol of the field", _evaluate),
     "tune": ("search alignment temperature and merge ratio for the best accuracy at a cost", _tune),
+    "submit": ("run one of these as a job on a Ray cluster elsewhere, and follow it", _submit),
     "track": ("recorded runs; send what a tracking server missed (--replay)", _track),
     "demo": ("draw 60 small videos, label them, and show what the model saw, offline", _demo),
     "corpus": ("build, check and show the entities that regions are aligned with", _corpus),

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-import alt_ray
 from alt_ray import bundled
 from alt_ray.config import DemoOptions, LabelOptions, OutputOptions, TrackingOptions
 from alt_ray.errors import JobError, UsageError
@@ -28,6 +27,8 @@ from alt_ray.pocket.tasks import HELD_OUT_SEED
 from alt_ray.pocket.vocabulary import ACTION_BY_NAME, SEEN_ACTIONS, UNSEEN_ACTIONS
 from alt_ray.report.colours import Colour, entity_colours
 from alt_ray.report.page import Answer, Card, Chip, Page, Picture, Score, Section, html_of, legend_of
+from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import stamp
 from alt_ray.video.sampling import DEFAULT_FRAMES
 from alt_ray.video.uris import canonical_uri
 
@@ -136,7 +137,7 @@ def _made_of() -> str:
     """Return what a demo's results follow from."""
     config = (bundled.adapter_folder(bundled.POCKET) or Path()) / "config.json"  # it holds the digests of all weights
     model = hashlib.sha256(config.read_bytes()).hexdigest()
-    parts = {"alt_ray": alt_ray.__version__, "model": model, "top_entities": TOP_ENTITIES, "num_videos": NUM_VIDEOS}
+    parts = {**stamp(FORMAT_VERSION), "model": model, "top_entities": TOP_ENTITIES, "num_videos": NUM_VIDEOS}
     return json.dumps({**parts, "archive": dataclasses.asdict(ARCHIVE)}, indent=2)
 
 

@@ -2,13 +2,15 @@
 
 import pyarrow as pa
 
+from alt_ray.versions import byte_stamp
+
 FORMAT_VERSION = 1
-"""Rises with every change that an older reader would misread; stands in run.json and in the metadata of every Parquet file."""
+"""Rises with every change that an older reader would misread (versions.py); stands in every JSON and Parquet file of a job."""
 
 # The classes of `failures.error` beside errors.DECODE_REASONS: what can go wrong after decoding.
 ENCODE_ERRORS = ("not_finite",)  # the model gave NaN or infinity for this video: a float16 overflow, or broken weights
 
-_METADATA = {b"alt_ray_format_version": str(FORMAT_VERSION).encode()}
+_METADATA = byte_stamp(FORMAT_VERSION)
 
 FAILURE_COLUMNS = [
     pa.field("video_id", pa.string(), nullable=False),

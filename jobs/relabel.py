@@ -4,11 +4,8 @@ ray job submit --working-dir . -- python jobs/relabel.py FEATURES --out DIR ...
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the package lies beside jobs/, installed or not
-
-from alt_ray.cli import run_command
+from _start import run_command
 
 if __name__ == "__main__":
     run_command("relabel", sys.argv[1:], "relabel.py")

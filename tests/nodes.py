@@ -34,7 +34,7 @@ def main(gate: Path, published: str, command: str, arguments: list[str]) -> None
 
     def machines_change() -> None:
         try:
-            wait_until(lambda: bool(glob.glob(published)) or ended.is_set())
+            wait_until(lambda: bool(glob.glob(published)) or ended.is_set())  # noqa: PTH207 (it is absolute)
             own = ray.get_runtime_context().get_node_id()  # nobody goes on without the machine that the driver is on
             cluster.remove_node(next(node for node in nodes if node.node_id != own), allow_graceful=False)
             new = cluster.add_node(num_cpus=1)

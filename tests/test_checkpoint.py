@@ -182,7 +182,7 @@ def forge(folder: Path) -> None:
         (lambda folder: cut(folder / "adapter.safetensors"), "adapter.safetensors is damaged"),
         (lambda folder: cut(folder / "config.json"), "not JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "format_version None"),
-        (lambda folder: edit(folder, lambda config: config.update(format_version=99)), "format_version 99"),
+        (lambda folder: edit(folder, lambda config: config.update(format_version=99)), "is of format 99"),
         (lambda folder: edit(folder, lambda config: config.pop("template")), "template"),
         (lambda folder: edit(folder, lambda config: config.update(tempo=1)), "tempo"),
         (lambda folder: edit(folder, lambda config: config["alignment"].update(temperature=-1)), "temperature -1"),

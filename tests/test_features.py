@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from alt_ray.errors import FeatureError
-from alt_ray.features.layout import STORE_KEY, VERSION_KEY, StoreRecord
+from alt_ray.features.layout import STORE_KEY, StoreRecord
 from alt_ray.features.store import FeatureStore, encoder_of_store, tensor_values
+from alt_ray.versions import FORMAT_KEY
 from tests.stores import LABELS, pocket_record, write_store
 
 
@@ -35,7 +36,7 @@ def test_columns_are_as_documented_for_any_reader(tmp_path: Path) -> None:
     assert tuple(table.schema.field("region_of_patch").type.shape) == (4, 64)
     assert table["view"].to_pylist() == [0, 1] * 4
     assert table["label"].to_pylist()[::2] == list(LABELS)
-    assert table.schema.metadata[VERSION_KEY] == b"1"
+    assert table.schema.metadata[FORMAT_KEY] == b"1"
     assert StoreRecord.of_metadata(table.schema.metadata, "here") == pocket_record(views=2)
 
 
@@ -77,7 +78,7 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused() -> None:
-    metadata = {**pocket_record().schema().metadata, VERSION_KEY: b"99"}
+    metadata = {**pocket_record().schema().metadata, FORMAT_KEY: b"99"}
     with pytest.raises(FeatureError, match="format 99"):
         StoreRecord.of_metadata(metadata, "here")
     assert STORE_KEY in metadata

@@ -18,8 +18,10 @@ LOWEST = {
     "schema",
     "errors",
     "bundled",
+    "jobpackage",
     "memory",
     "tables",
+    "versions",
     "words",
     "",
 }

@@ -72,7 +72,18 @@ def test_a_lost_machine_costs_nothing_and_a_new_one_takes_its_share(tmp_path: Pa
 @pytest.mark.slow
 def test_trials_of_a_lost_machine_are_run_on_others(tmp_path: Path, mark: str) -> None:
     store = str(write_store(tmp_path / "store", 48))
-    arguments = ["tune", store, "--out", str(tmp_path / "out"), *SETTINGS, "--trials", "36", "--epochs", "20", "--quiet"]
+    arguments = [
+        "tune",
+        store,
+        "--out",
+        str(tmp_path / "out"),
+        *SETTINGS,
+        "--trials",
+        "36",
+        "--epochs",
+        "20",
+        "--quiet",
+    ]
     arguments += ["--search", "random", "--final-seeds", "0", "--no-asha"]
     new = run_while_machines_change(tmp_path, mark, f"{tmp_path}/out/trials/*/trial.json", *arguments)
     records = [read_trial(folder) for folder in (tmp_path / "out" / "trials").iterdir()]

@@ -6,6 +6,7 @@ import platform
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -82,6 +83,8 @@ def _set_up_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.issue_detectors_config.detectors = []  # blocks of advice about memory that the encoders are known to take
+    # Small jobs don't need all of their workers, and are no mistake.
+    warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 

@@ -26,6 +26,7 @@ from alt_ray.engine.request import EncodeRequest, PreparedEncoder
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import REGIONS, OutputFolder
 from alt_ray.engine.stages import DecodeSettings
+from alt_ray.engine.startup import Startup
 from alt_ray.engine.workers import machine_name, on_a_worker
 from alt_ray.engine.writers import PartPublisher
 from alt_ray.errors import JobError
@@ -56,19 +57,26 @@ class EncodeSummary(Summary):
 
 
 def encode(
-    options: EncodeOptions, *, inputs: Inputs | None = None, decode_function: str = DECODE_FUNCTION
+    options: EncodeOptions,
+    *,
+    inputs: Inputs | None = None,
+    decode_function: str = DECODE_FUNCTION,
+    startup: Startup | None = None,
 ) -> EncodeSummary:
     """Encode everything in `options.source` into the store `options.out`, and return the balance, which is in run.json, too.
 
     Clips that are there already get the labels, splits and groups that the source says now. `inputs`: the source, if it was read
     already. Raises UsageError (nothing was begun) or JobError (what was finished is kept; the same call goes on from there).
     """
+    startup = startup or Startup()
     inputs = inputs or read_source(options.source, **options.inputs.chosen)
     folder = OutputFolder(options.out, REGIONS)
     folder.read_run()  # a folder of something newer is refused before anything is waited for
     quiet = options.output.quiet
+    startup.end("reading the source")
     announce(f"encode: {inputs.table.num_rows} inputs; starting or joining Ray", quiet=quiet)
     with folder.lock(), cluster(options.cluster.address, options.cluster.wanted) as available:
+        startup.end("joining Ray")
         plan = plan_cluster(available, options.cluster, options.encoder.device)
         request = EncodeRequest(
             encoder=options.encoder,
@@ -81,6 +89,7 @@ def encode(
         )
         announce(f"encode: loading the encoder; {plan}", quiet=quiet)
         prepared = prepare(request, plan)
+        startup.end("loading the encoder")
         spec = clip_spec(options, prepared)
         record = store_record(options, prepared, spec)
         _say_size(options, record, inputs.table.num_rows, folder)
@@ -108,6 +117,7 @@ def encode(
             made_of={},
             settings=asdict(record),
             stream=stream,
+            startup=startup,
             writer=publisher,
             notes=_notes(prepared),
             record={

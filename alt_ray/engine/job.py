@@ -19,13 +19,13 @@ import ray
 import ray.data
 import ray.exceptions
 
-import alt_ray
 from alt_ray.config import InputOptions, OutputOptions, TrackingOptions
 from alt_ray.engine.cluster import versions
 from alt_ray.engine.progress import Progress
 from alt_ray.engine.resources import Resources
 from alt_ray.engine.sinks import RUN_FILE, OutputFolder, Published, refuse_other_settings
 from alt_ray.engine.stages import DecodeClips, DecodeSettings
+from alt_ray.engine.startup import Startup
 from alt_ray.engine.writers import Writer
 from alt_ray.errors import JobError, UsageError
 from alt_ray.memory import peak_memory_mib
@@ -141,7 +141,7 @@ class ClipJob:
 
     `stream` gives the results of some inputs as they come, `writer` what publishes them. `settings` is what results depend on:
     a folder holds those of one. `record` is what run.json says beside what every job says. `made_of` is the lineage: of what
-    (features, checkpoint), its uri and digest, and the tracked run that made it.
+    (features, checkpoint), its uri and digest, and the tracked run that made it. `startup` is what passed until here.
     """
 
     command: str
@@ -155,9 +155,9 @@ class ClipJob:
     made_of: dict[str, tuple[str, str, dict[str, Any] | None]]
     stream: Callable[[pa.Table], Iterator[pa.Table]]
     writer: Callable[[], Writer]
+    startup: Startup = field(default_factory=Startup)
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
-    _startup_s: float | None = None
     _machines: Counter[str] = field(default_factory=Counter)  # results of this run, by where they were made
 
     def __post_init__(self) -> None:
@@ -187,12 +187,14 @@ class ClipJob:
 
     def _run(self, run: Tracker) -> Summary:
         started_s = time.time()
+        self.startup.end("starting the tracking")
         self.record = {**self.record, "tracking": run.reference()}
         if self.input_options.retry_failed:
             self.folder.forget_failures()
         before = now = self._published()
         summary = Summary(inputs=self.inputs.table.num_rows, already_done=before.num_done, failed_before=before.failed)
         self._record("running", summary, before, started_s)
+        self.startup.end("looking at what is done")
         status = "failed"
         try:
             for _ in range(MAX_PASSES):
@@ -212,7 +214,7 @@ class ClipJob:
                 status = "failed"
             self._record(status, summary, now, started_s)
             run.metrics(
-                {**asdict(summary), "seconds_to_first_result": self._startup_s, "wall_s": time.time() - started_s}
+                {**asdict(summary), "seconds_to_first_result": self.startup.total_s, "wall_s": time.time() - started_s}
             )
         if status != "done":
             raise JobError(
@@ -233,6 +235,9 @@ class ClipJob:
                         {row["values"]: row["counts"] for row in pc.value_counts(results["machine"]).to_pylist()}
                     )
                     progress.add(done + failed, failed)
+                    if not self.startup.is_over:
+                        self.startup.finish("first clips")
+                        progress.say(f"{self.command}: {self.startup}")
             except ray.exceptions.RayError as exc:
                 cause = getattr(exc, "cause", None) or exc
                 if isinstance(cause, UsageError | JobError):
@@ -242,7 +247,6 @@ class ClipJob:
                 ) from exc
             finally:
                 summary.videos_per_s = round(progress.videos_per_s, 3)
-                self._startup_s = self._startup_s or progress.startup_s
 
     def _published(self) -> Published:
         return self.folder.published(self.inputs.table["video_id"])
@@ -251,7 +255,6 @@ class ClipJob:
         self.folder.write_run(
             {
                 "command": self.command,
-                "alt_ray_version": alt_ray.__version__,
                 "status": status,
                 "notes": self.notes,
                 "summary": asdict(summary),
@@ -263,7 +266,8 @@ class ClipJob:
                 },
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_s)),
                 "wall_s": round(time.time() - started_s, 2),
-                "seconds_to_first_result": self._startup_s and round(self._startup_s, 2),
+                "seconds_to_first_result": self.startup.total_s and round(self.startup.total_s, 2),
+                "startup": self.startup.as_json(),
                 "machines": dict(self._machines.most_common()),
                 **self.record,
                 "settings": self.settings,

@@ -23,6 +23,7 @@ from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import OutputFolder
 from alt_ray.engine.stages import DecodeSettings, LabelClips
+from alt_ray.engine.startup import Startup
 from alt_ray.engine.workers import machine_name, on_a_worker
 from alt_ray.engine.writers import ResultWriter
 from alt_ray.schema import label_schema
@@ -37,12 +38,14 @@ POCKET_NOTE = (
 RANDOM_NOTE = "random weights: the labels mean nothing"
 
 
-def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> Summary:
+def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION, startup: Startup | None = None) -> Summary:
     """Label everything in `options.source`, and return the balance, which also stands in run.json.
 
     Raises UsageError (nothing was begun) or JobError (what was finished is kept; the same call goes on from there). Whether too
-    many inputs failed is the caller's to judge. `decode_function` is another decoder only in tests of faults.
+    many inputs failed is the caller's to judge. `decode_function` is another decoder only in tests of faults. `startup`: what
+    passed before, if it is to count.
     """
+    startup = startup or Startup()
     inputs = read_source(options.source, **options.inputs.chosen)
     labels = read_labels(options.labels) if options.labels is not None else None
     templates = read_templates(options.entity_templates)
@@ -50,8 +53,10 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
     folder = OutputFolder(options.out)
     folder.read_run()  # a folder of something newer is refused before anything is waited for
     quiet = options.output.quiet
+    startup.end("reading the source")
     announce(f"label: {inputs.table.num_rows} inputs; starting or joining Ray", quiet=quiet)
     with folder.lock(), cluster(options.cluster.address, options.cluster.wanted) as available:
+        startup.end("joining Ray")
         plan = plan_cluster(available, options.cluster, options.encoder.device)
         request = ModelRequest(
             encoder=options.encoder,
@@ -70,6 +75,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
         )
         announce(f"label: loading the model; {plan}", quiet=quiet)
         prepared = prepare(request, plan)
+        startup.end("loading the model")
         decode = DecodeSettings(
             ClipSpec(
                 num_frames=prepared.num_frames,
@@ -100,6 +106,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION) -> S
             made_of=made_of_adapter(options.adapter, prepared),
             settings=settings,
             stream=stream,
+            startup=startup,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),
             notes=notes_of(settings, has_adapter=options.adapter is not None),
             record={

@@ -47,10 +47,11 @@ class Progress:
             return 0.0
         return (self.done - self._first[1]) / max(time.monotonic() - self._first[0], 1e-9)
 
-    @property
-    def startup_s(self) -> float | None:
-        """Seconds from the beginning to the first result."""
-        return None if self._first is None else self._first[0] - self._started_s
+    def say(self, text: str) -> None:
+        """Say something that stays, above the line."""
+        if not self._quiet:
+            self._stream.write(f"\r{text}\x1b[K\n" if self._is_terminal else f"{text}\n")
+            self._stream.flush()
 
     def line(self) -> str:
         if self._first is None:

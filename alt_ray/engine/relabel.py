@@ -27,6 +27,7 @@ from alt_ray.engine.progress import announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
 from alt_ray.engine.sinks import OutputFolder
+from alt_ray.engine.startup import Startup
 from alt_ray.engine.workers import machine_name, on_a_worker
 from alt_ray.engine.writers import ResultWriter
 from alt_ray.errors import UsageError
@@ -44,11 +45,12 @@ MAX_SHARD_BYTES, MAX_SHARD_CLIPS, SHARDS_PER_WORKER, MAX_SHARDS = 64 * 2**20, 10
 CPU_BATCH_BYTES, GPU_BATCH_BYTES, MAX_BATCH_CLIPS = 16 * 2**20, 128 * 2**20, 256
 
 
-def relabel(options: RelabelOptions) -> Summary:
+def relabel(options: RelabelOptions, *, startup: Startup | None = None) -> Summary:
     """Label everything in the store `options.source`, and return the balance, which also stands in run.json.
 
     Raises UsageError (nothing was begun; a store of another encoder than the adapter's, for one) or JobError.
     """
+    startup = startup or Startup()
     store = open_store(options.source, options.inputs.limit, options.inputs.part)
     adapter = adapter_for(options.adapter, store.record)
     if adapter is None and options.labels is None:
@@ -63,8 +65,10 @@ def relabel(options: RelabelOptions) -> Summary:
     folder.read_run()  # a folder of something newer is refused before anything is waited for
     inputs = Inputs(store.clips, store.uri, {}, 0)
     quiet = options.output.quiet
+    startup.end("reading the store")
     announce(f"relabel: {store.clips.num_rows} inputs; starting or joining Ray", quiet=quiet)
     with folder.lock(), cluster(options.cluster.address, options.cluster.wanted) as available:
+        startup.end("joining Ray")
         plan = plan_cluster(available, options.cluster, options.place.device)
         num_clips = options.cluster.batch_clips or batch_clips(store.record, plan)
         plan = replace(plan, num_decoders=0, more_decoders=0, batch_clips=num_clips)
@@ -82,6 +86,7 @@ def relabel(options: RelabelOptions) -> Summary:
         )
         announce(f"relabel: loading the model; {plan.num_encoders} workers", quiet=quiet)
         prepared = prepare(request, store.record, plan)
+        startup.end("embedding the texts")
 
         def stream(remaining: pa.Table) -> Iterator[pa.Table]:
             return results_of(relabel_dataset(store, remaining, request, prepared, plan))
@@ -101,6 +106,7 @@ def relabel(options: RelabelOptions) -> Summary:
             },
             settings=settings,
             stream=stream,
+            startup=startup,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),
             notes=notes_of(settings, has_adapter=adapter is not None),
             record={"model_digest": prepared.model_digest, "resources": asdict(plan)},

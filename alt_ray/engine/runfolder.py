@@ -18,6 +18,7 @@ from alt_ray.remote.folder import RemoteFolder, is_remote
 from alt_ray.remote.lease import Lease
 from alt_ray.remote.mirror import Mirror
 from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import check_format, stamp
 from alt_ray.video.uris import canonical_uri, child_uri, local_path
 
 RUN_FILE, LOCK_FILE, LEASES = "run.json", ".lock", ".leases"
@@ -112,23 +113,20 @@ class RunFolder:
             record = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as exc:
             raise UsageError(f"{self._shown}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
-        if record.get("format_version") != FORMAT_VERSION:
-            raise UsageError(
-                f"{self._shown} has format {record.get('format_version')}, this version reads {FORMAT_VERSION}; "
-                f"it was written by alt_ray {record.get('alt_ray_version')}"
-            )
+        check_format(record, FORMAT_VERSION, f"{self._shown}/{RUN_FILE}")
         return record
 
-    def write(self, name: str, record: Any) -> Path:
-        """Write a JSON file; a reader finds the old one or the new one."""
+    def write(self, name: str, record: dict[str, Any]) -> Path:
+        """Write a JSON file, stamped; a reader finds the old one or the new one."""
         temporary = self.path / f".{name}"
-        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps({**stamp(FORMAT_VERSION), **record}, indent=2, ensure_ascii=False)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path / name)
         self.send()
         return self.path / name
 
     def write_run(self, record: dict[str, Any]) -> None:
-        self.write(RUN_FILE, {"format_version": FORMAT_VERSION, **record})
+        self.write(RUN_FILE, record)
 
     @property
     def _shown(self) -> str:

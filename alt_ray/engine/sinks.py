@@ -27,6 +27,7 @@ from alt_ray.remote.folder import RemoteFolder, is_remote, may_pass, patiently
 from alt_ray.remote.lease import LEASE_PREFIX, Lease
 from alt_ray.schema import FORMAT_VERSION, failure_schema
 from alt_ray.tables import each_part, is_in, wide_column
+from alt_ray.versions import check_format, check_metadata, stamp
 from alt_ray.video.sources import remote_errors, resolve
 from alt_ray.video.uris import canonical_uri, local_path
 
@@ -126,6 +127,7 @@ class OutputFolder:
     def _ids_of(self, part: str) -> pa.ChunkedArray:
         def read() -> tuple[pa.Table, bool]:
             with pq.ParquetFile(part, filesystem=self.filesystem) as file:
+                check_metadata(file.schema_arrow.metadata, FORMAT_VERSION, part)
                 has_views = "view" in file.schema_arrow.names
                 # Threads would keep memory of their own, of each part.
                 return file.read(["video_id", "view"] if has_views else ["video_id"], use_threads=False), has_views
@@ -196,16 +198,11 @@ class OutputFolder:
             raise JobError(f"{self.uri}/{RUN_FILE} can't be read: {exc}") from exc
         except ValueError as exc:
             raise UsageError(f"{self.uri}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
-        version = record.get("format_version")
-        if version != FORMAT_VERSION:
-            raise UsageError(
-                f"{self.uri} has format {version}, this version reads {FORMAT_VERSION}; "
-                f"it was written by alt_ray {record.get('alt_ray_version')}"
-            )
+        check_format(record, FORMAT_VERSION, f"{self.uri}/{RUN_FILE}")
         return record
 
     def write_run(self, record: dict[str, Any]) -> None:
-        data = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=2, ensure_ascii=False).encode()
+        data = json.dumps({**stamp(FORMAT_VERSION), **record}, indent=2, ensure_ascii=False).encode()
         if self._remote is not None:
             self._check()
             with self._says_what_failed():

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-import alt_ray
 from alt_ray import bundled
 from alt_ray.config_train import TrainJobOptions
 from alt_ray.corpus.entities import Corpus, read_templates
@@ -75,7 +74,6 @@ def train(options: TrainJobOptions, *, draw: Draw = no_picture) -> TrainingRepor
         begun_s = time.time()
         record = {
             "command": "train",
-            "alt_ray_version": alt_ray.__version__,
             "settings": settings,
             "options": recorded(options),
             "versions": versions(),

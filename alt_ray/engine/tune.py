@@ -16,7 +16,6 @@ from typing import Any
 import ray
 from ray import tune as ray_tune
 
-import alt_ray
 from alt_ray.config_tune import TuneOptions
 from alt_ray.engine.cluster import cluster, versions
 from alt_ray.engine.interrupts import first_interrupt
@@ -86,7 +85,6 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
         key = _run_key(folder.path)
         record = {
             "command": "tune",
-            "alt_ray_version": alt_ray.__version__,
             "settings": settings,
             "options": recorded(options),
             "versions": versions(),

@@ -1,7 +1,6 @@
 """What is searched and how: the space, what suggests, what stops trials early, how many run at a time. Trains nothing."""
 
 import itertools
-import json
 import math
 import os
 import time
@@ -21,6 +20,8 @@ from alt_ray.engine.tune_scheduler import FairAsha
 from alt_ray.engine.tune_trial import FULL, SETTINGS_FILE, TRIALS
 from alt_ray.errors import UsageError
 from alt_ray.evaluation.trials import TrialSettings
+from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import read_stamped
 
 DEFAULT_TRIALS = 20
 _PRIMES = (2, 3, 5, 7, 11)
@@ -102,7 +103,8 @@ def repeated(points: Sequence[TrialSettings], count: int) -> list[TrialSettings]
 
 def begun_before(out: Path) -> list[dict[str, Any]]:
     """What Tune chose for the trials that an earlier run of this search began, in that order."""
-    files = [json.loads(file.read_text()) for file in (out / TRIALS).glob(f"*/{SETTINGS_FILE}")]
+    names = (out / TRIALS).glob(f"*/{SETTINGS_FILE}")
+    files = [read_stamped(file, FORMAT_VERSION, missing=1) for file in names]
     chosen = [file for file in files if "number" not in file["config"]]
     return [file["config"] for file in sorted(chosen, key=lambda file: file["begun_s"])]
 

@@ -1,6 +1,6 @@
 """What the trials of a search share: the task, texts, features in memory, costs. Knows nothing of searching or of Ray Tune."""
 
-import json
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -23,6 +23,8 @@ from alt_ray.evaluation.trials import TrialSettings
 from alt_ray.features.store import FeatureStore
 from alt_ray.models.configs import AdapterConfig
 from alt_ray.models.cost import cost
+from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import read_stamped
 
 SPEED_FILE = "speed.json"
 HELD_SHARE = 0.3  # of Ray's object store, for regions that trials would else read from files in every epoch
@@ -131,10 +133,9 @@ def settings_of(options: TuneOptions, job: TrialJob, arms: list[Arm]) -> dict[st
 
 def measured_speeds(options: TuneOptions, arms: list[Arm], plan: TrialResources, folder: RunFolder) -> dict[str, float]:
     """Videos/s of the encoder by arm: measured once and kept."""
-    file = folder.path / SPEED_FILE
     wanted = {arm.name: arm.schedule for arm in arms}
-    if file.exists() and set(known := json.loads(file.read_text())["videos_per_s"]) >= set(wanted):
-        return {name: known[name] for name in wanted}
+    if (known := known_speeds(folder, set(wanted))) is not None:
+        return known
     announce("tune: measuring the encoder's speed at each merging", quiet=options.output.quiet)
     record, pretrained = arms[0].record, options.encoder.pretrained
     device = "cuda" if plan.gpus else "cpu"
@@ -147,6 +148,15 @@ def measured_speeds(options: TuneOptions, arms: list[Arm], plan: TrialResources,
     found = on_worker(task, plan, "the encoder's speed could not be measured")
     folder.write(SPEED_FILE, {"videos_per_s": found, "device": device})
     return found
+
+
+def known_speeds(folder: RunFolder, wanted: set[str]) -> dict[str, float] | None:
+    """What was measured before, None if that lacks an arm. What a newer version measured is measured again."""
+    with contextlib.suppress(FileNotFoundError, UsageError):
+        known = read_stamped(folder.path / SPEED_FILE, FORMAT_VERSION, missing=1)["videos_per_s"]
+        if set(known) >= wanted:
+            return {name: known[name] for name in wanted}
+    return None
 
 
 def on_worker(function: Callable[[], Any], plan: TrialResources, what: str) -> Any:

@@ -222,12 +222,15 @@ def _encode(
     read: Callable[[], bytes | None],
     write: Callable[[bytes], Any],
 ) -> None:
-    if (said := read()) is not None and json.loads(said) == made_of:
-        return
+    if (said := read()) is not None:
+        record = json.loads(said)
+        check_format(record, FORMAT_VERSION, f"{wanted.out}/{COMPLETE}", missing=1)
+        if unstamped(record) == made_of:
+            return
     summary = encode(wanted, inputs=inputs)
     if problem := summary.too_many_failed(wanted.inputs.max_failed, wanted.out):
         raise JobError(problem)
-    write(json.dumps(made_of).encode())
+    write(json.dumps({**stamp(FORMAT_VERSION), **made_of}).encode())
 
 
 @contextlib.contextmanager

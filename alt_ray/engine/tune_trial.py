@@ -27,6 +27,8 @@ from alt_ray.evaluation.trials import TrialSettings, read_trial
 from alt_ray.remote.folder import RemoteFolder
 from alt_ray.remote.lease import Lease
 from alt_ray.remote.mirror import Mirror, working_copy
+from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import stamp
 from alt_ray.video.uris import child_uri
 
 if TYPE_CHECKING:
@@ -196,7 +198,8 @@ def write_settings(folder: Path, config: dict[str, Any], settings: TrialSettings
     file = folder / SETTINGS_FILE
     if not file.exists():
         part = folder / f".{SETTINGS_FILE}"
-        part.write_text(json.dumps({"begun_s": time.time(), "config": config, "settings": asdict(settings)}))
+        begun = {"begun_s": time.time(), "config": config, "settings": asdict(settings)}
+        part.write_text(json.dumps({**stamp(FORMAT_VERSION), **begun}))
         part.replace(file)
 
 

@@ -1,7 +1,6 @@
 """What the driver hears of trials: a record of each that ends, a nested MLflow run, a line for people. Chooses nothing."""
 
 import hashlib
-import json
 import sys
 from typing import Any
 
@@ -11,7 +10,9 @@ from alt_ray.engine.tune_search import StopWhen
 from alt_ray.engine.tune_trial import TrialJob
 from alt_ray.evaluation.trials import TrialRecord, TrialSettings, read_trial
 from alt_ray.remote.mirror import Mirror
+from alt_ray.schema import FORMAT_VERSION
 from alt_ray.tracking import Tracker
+from alt_ray.versions import read_stamped
 
 RESULT_FILE = "task.json"
 
@@ -92,7 +93,7 @@ class Watch(tune.Callback):
         is_new = before is None or (before.status == "failed" and self.job.retry_failed)
         finished = folder / RESULT_FILE
         if is_new and (error or finished.exists() or not self.stop.is_ending):
-            result = json.loads(finished.read_text()) if finished.exists() else None
+            result = read_stamped(finished, FORMAT_VERSION, missing=1) if finished.exists() else None
             record = self._record(settings, last, result, error, self._histories.get(trial.trial_id, []))
             record.write(folder)
             if self.trials is not None:

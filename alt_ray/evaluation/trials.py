@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import read_stamped, stamp
+
 Status = Literal["finished", "stopped", "failed"]
 TRIAL_FILE = "trial.json"
 
@@ -73,14 +76,14 @@ class TrialRecord:
         """Into `folder`, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{TRIAL_FILE}"
-        part.write_text(json.dumps(self.as_json(), indent=1), encoding="utf-8")
+        part.write_text(json.dumps({**stamp(FORMAT_VERSION), **self.as_json()}, indent=1), encoding="utf-8")
         part.replace(folder / TRIAL_FILE)
 
 
 def read_trial(folder: Path) -> TrialRecord | None:
-    """Return what was recorded of a trial, None if it has not ended yet."""
+    """Return what was recorded of a trial, None if it has not ended yet. Raises UsageError for a record of a newer version."""
     try:
-        return TrialRecord.of_json(json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8")))
+        return TrialRecord.of_json(read_stamped(folder / TRIAL_FILE, FORMAT_VERSION, missing=1))
     except FileNotFoundError:
         return None
 

@@ -19,17 +19,17 @@ from pyarrow import fs as arrow_fs
 from alt_ray.errors import FeatureError
 from alt_ray.schema import FORMAT_VERSION
 from alt_ray.tables import each_part, index_in, is_in, wide, wide_column
+from alt_ray.versions import byte_stamp, check_metadata
 
 ANNOTATIONS = "annotations"
 ANNOTATED = ("label", "split", "group")
-_VERSION_KEY = b"alt_ray_format_version"
 
 SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.large_string(), nullable=False),
         *(pa.field(name, pa.large_string()) for name in ANNOTATED),
     ],
-    metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
+    metadata=byte_stamp(FORMAT_VERSION),
 )
 
 
@@ -51,9 +51,7 @@ def read_annotations(filesystem: arrow_fs.FileSystem, folder: str) -> pa.Table:
     def read(path: str) -> pa.Table:
         try:
             with pq.ParquetFile(path, filesystem=filesystem) as file:
-                version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"").decode()
-                if not version.isdigit() or int(version) > FORMAT_VERSION:
-                    raise FeatureError(f"{path} has format {version or '?'}: this version reads up to {FORMAT_VERSION}")
+                check_metadata(file.schema_arrow.metadata, FORMAT_VERSION, path, error=FeatureError)
                 return wide(file.read(SCHEMA.names)).cast(SCHEMA)
         except (OSError, ValueError) as exc:
             raise FeatureError(f"{path} can't be read ({exc}); delete it and run `alt-ray encode` again") from exc

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from alt_ray.errors import FeatureError
 from alt_ray.schema import FORMAT_VERSION
+from alt_ray.versions import FORMAT_KEY, byte_stamp, check_metadata
 
-VERSION_KEY, STORE_KEY = b"alt_ray_format_version", b"alt_ray_store"
+STORE_KEY = b"alt_ray_store"
 SMALL_COLUMNS = ("video_id", "view", "augmented", "uri", "start_s", "end_s", "label", "split", "group")
 PROBE_COLUMNS = ("duration_s", "fps", "width", "height", "codec", "frames_damaged")
 
@@ -99,7 +100,7 @@ class StoreRecord:
                 pa.field("frames_damaged", pa.int32()),
             ],
             metadata={
-                VERSION_KEY: str(FORMAT_VERSION).encode(),
+                **byte_stamp(FORMAT_VERSION),
                 STORE_KEY: json.dumps(asdict(self), sort_keys=True).encode(),
             },
         )
@@ -108,11 +109,9 @@ class StoreRecord:
     def of_metadata(cls, metadata: Mapping[bytes, bytes] | None, where: str) -> "StoreRecord":
         """Read the record of a part. Raises FeatureError for a file that is none, or of a newer version."""
         found = metadata or {}
-        version = found.get(VERSION_KEY, b"").decode()
-        if STORE_KEY not in found or not version.isdigit():
+        if STORE_KEY not in found or FORMAT_KEY not in found:
             raise FeatureError(f"{where} holds no region features; `alt-ray encode SOURCE --out DIR` writes them")
-        if int(version) > FORMAT_VERSION:
-            raise FeatureError(f"{where} has format {version}: this version reads up to {FORMAT_VERSION}")
+        check_metadata(found, FORMAT_VERSION, where, error=FeatureError)
         return cls(**json.loads(found[STORE_KEY]))
 
     def difference(self, other: "StoreRecord") -> str:

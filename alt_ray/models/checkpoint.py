@@ -27,6 +27,7 @@ from alt_ray.errors import CheckpointError, ModelError, SourceError
 from alt_ray.models.adapter import VideoAdapter
 from alt_ray.models.alt import AltModel
 from alt_ray.models.configs import AdapterConfig, AlignmentConfig
+from alt_ray.versions import check_format, stamp, text_stamp, unstamped
 
 if TYPE_CHECKING:
     from alt_ray.models.encoder import RegionEncoder
@@ -156,8 +157,9 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> Path:
     try:
         weights, config = scratch / WEIGHTS_FILE, scratch / CONFIG_FILE
         # Not save_file: its files can be read by their owner alone, and checkpoints lie on shared disks.
-        weights.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-        written = {"format_version": FORMAT_VERSION, "tensors_digest": _digest(weights), **asdict(checkpoint.config)}
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        weights.write_bytes(save(plain, text_stamp(FORMAT_VERSION)))
+        written = {**stamp(FORMAT_VERSION), "tensors_digest": _digest(weights), **asdict(checkpoint.config)}
         written["encoder"] = checkpoint.config.encoder.plain()
         config.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         for file in (weights, config):
@@ -282,9 +284,9 @@ def _read_config(folder: Path) -> tuple[CheckpointConfig, str]:
         raise CheckpointError(f"{file} can't be read: expected a checkpoint folder with {CONFIG_FILE} ({exc})") from exc
     except ValueError as exc:
         raise CheckpointError(f"{file} is not JSON: expected the one that save_checkpoint wrote ({exc})") from exc
-    version = raw.pop("format_version", None) if isinstance(raw, dict) else None
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(f"{file} has format_version {version}: this version reads up to {FORMAT_VERSION}")
+    raw = raw if isinstance(raw, dict) else {}
+    check_format(raw, FORMAT_VERSION, file, error=CheckpointError)
+    raw = unstamped(raw)
     try:
         digest = raw.pop("tensors_digest")
         for name, kind in (("encoder", EncoderRecord), ("adapter", AdapterConfig), ("alignment", AlignmentConfig)):

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from alt_ray.errors import UsageError
 from alt_ray.remote.cache import cache_folder
+from alt_ray.versions import FORMAT, WRITER, check_version, text_stamp
 
+FORMAT_VERSION = 1
 # Fewer are embedded in no time, and a folder of little files serves nobody.
 _WORTH_KEEPING = 64
 
@@ -41,14 +44,21 @@ def cached_text(encoder: DigestedEncoder, texts: Sequence[str], folder: Path | N
     content = json.dumps([identity, list(texts)], separators=(",", ":"))
     file = (folder or cache_folder()) / "texts" / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
     try:
-        found = load_file(file)["embeddings"]
+        found = _read(file)
         if found.shape[0] == len(texts):
             return found
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, ValueError, UsageError):  # also of a newer version: made again
         pass
     embedded = encoder.encode_text(texts).float().cpu().contiguous()
     _publish(embedded, file)
     return embedded
+
+
+def _read(file: Path) -> Tensor:
+    with safe_open(file, "pt") as opened:
+        written = opened.metadata() or {}
+        check_version(int(written.get(FORMAT, FORMAT_VERSION)), written.get(WRITER), FORMAT_VERSION, file)
+        return opened.get_tensor("embeddings")
 
 
 def _publish(embedded: Tensor, file: Path) -> None:
@@ -58,7 +68,7 @@ def _publish(embedded: Tensor, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as handle:
             temporary = Path(handle.name)
-        save_file({"embeddings": embedded}, temporary)
+        save_file({"embeddings": embedded}, temporary, text_stamp(FORMAT_VERSION))
         temporary.chmod(0o644)
         temporary.rename(file)
     except OSError:

@@ -21,7 +21,9 @@ import numpy as np
 import alt_ray
 from alt_ray import bundled
 from alt_ray.errors import AltRayError, CheckpointError, DecodeError, UsageError
+from alt_ray.schema import FORMAT_VERSION
 from alt_ray.tracking.address import NOWHERE
+from alt_ray.versions import stamp
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +100,7 @@ def save_model(
                 *(f"{package}=={importlib.metadata.version(package)}" for package in _REQUIRED),
             ],
             model_config=wanted,
-            metadata={"alt_ray": alt_ray.__version__, "python": platform.python_version()},
+            metadata={**stamp(FORMAT_VERSION), "alt_ray": alt_ray.__version__, "python": platform.python_version()},
         )
 
 

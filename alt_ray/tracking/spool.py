@@ -21,6 +21,7 @@ from typing import IO, Any
 from alt_ray.errors import JobError, UsageError
 from alt_ray.tracking.address import hold_settings, redacted, release_settings, resolved_uri
 from alt_ray.tracking.server import Op, RefusedError, Server, UnreachableError, batches
+from alt_ray.versions import check_format, stamp
 
 FORMAT_VERSION = 1
 
@@ -53,7 +54,7 @@ class Spool:
             self._handle = self.file.open("a", encoding="utf-8")
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._line({"op": "header", "format_version": FORMAT_VERSION, "uri": redacted(self._uri)})
+            self._line({"op": "header", **stamp(FORMAT_VERSION), "uri": redacted(self._uri)})
         if "path" in op:
             source = Path(op["path"])
             copy = _files_of(self.file) / str(self._copies) / source.name
@@ -107,6 +108,7 @@ def _send(file: Path, ops: list[Op], server: Server) -> ReplayReport:
     state: dict[str, Any] = {"sent": 0, "refused": []}
     if progress.exists():
         state = json.loads(progress.read_text(encoding="utf-8"))
+        check_format(state, FORMAT_VERSION, progress, missing=1)
     before = done = int(state["sent"])
     refused: list[str] = state["refused"]
     shown = redacted(server.uri)
@@ -122,7 +124,7 @@ def _send(file: Path, ops: list[Op], server: Server) -> ReplayReport:
                     raise
                 refused.append(f"{op['op']} of run {op['run'][:8]}: {exc}")
             done += count
-            _publish(progress, json.dumps({"sent": done, "refused": refused}))
+            _publish(progress, json.dumps({**stamp(FORMAT_VERSION), "sent": done, "refused": refused}))
     except (UnreachableError, RefusedError) as exc:
         raise JobError(
             f"MLflow at {shown} did not take {file}: {exc}; {done} of {len(ops)} operations are sent, and the same command goes "
@@ -156,12 +158,11 @@ def _read(file: Path) -> tuple[Op, list[Op]]:
         except ValueError as exc:
             raise UsageError(f"{file}, line {number} is not JSON: expected what a job wrote ({exc})") from exc
     header: dict[str, Any] = ops[0] if ops and isinstance(ops[0], dict) else {}
-    version = header.get("format_version")
-    if header.get("op") != "header" or not isinstance(version, int) or version > FORMAT_VERSION:
+    if header.get("op") != "header":
         raise UsageError(
-            f"{file} is no file of operations that this version reads (format_version {version}, up to {FORMAT_VERSION}); "
-            "expected one that a job named in its warning, such as OUT/mlflow-1a2b3c4d.jsonl"
+            f"{file} is no file of operations: expected one that a job named in its warning, such as OUT/mlflow-1a2b3c4d.jsonl"
         )
+    check_format(header, FORMAT_VERSION, file)
     for op in ops:
         if "path" in op:
             op["path"] = str(file.parent / op["path"])

@@ -26,11 +26,13 @@ from alt_ray.features.store import FeatureStore
 from alt_ray.memory import peak_memory_mib
 from alt_ray.models.checkpoint import save_checkpoint
 from alt_ray.models.training import RegionClassifier, Trainer, TrainOptions
+from alt_ray.schema import FORMAT_VERSION
 from alt_ray.training.methods import ask, build_classifier, can_answer, checkpoint_of
 from alt_ray.training.place import Place
 from alt_ray.training.states import Progress, load_epoch, load_newest, save_state
 from alt_ray.training.testing import scores_of
 from alt_ray.training.texts import Texts
+from alt_ray.versions import read_stamped, stamp
 
 RESULT_FILE, BEST = "task.json", "best"
 
@@ -55,7 +57,7 @@ class TaskRun:
         if self.place.share(
             finished.exists()
         ):  # decided by one: a disk that caches shows another worker another folder
-            return json.loads(finished.read_text()) if self.place.rank == 0 else None
+            return read_stamped(finished, FORMAT_VERSION, missing=1) if self.place.rank == 0 else None
         classifier = build_classifier(self.model, self.store.record, self.texts, self.task.labels, self.task.seed)
         classifier.to(self.place.device)
         progress = Progress()
@@ -191,7 +193,7 @@ class TaskRun:
             np.savetxt(self.folder / f"confusion-{name}.csv", metrics.confusion, fmt="%d", delimiter=",")
             (self.folder / f"classes-{name}.txt").write_text(per_class_table(metrics) + "\n", encoding="utf-8")
         temporary = self.folder / f".{RESULT_FILE}"
-        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        temporary.write_text(json.dumps({**stamp(FORMAT_VERSION), **result}, indent=2), encoding="utf-8")
         temporary.replace(self.folder / RESULT_FILE)
 
 

@@ -23,13 +23,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from alt_ray.errors import JobError
+from alt_ray.errors import JobError, UsageError
 from alt_ray.training.place import Place
+from alt_ray.versions import check_format, stamp, text_stamp, unstamped
 
 FOLDER, STATE_FILE, PROGRESS_FILE = "checkpoints", "state.safetensors", "progress.json"
 FORMAT_VERSION = 1
 NEWEST_KEPT = 2
-UNUSABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError)  # what reading a state may raise
+UNUSABLE = (
+    UsageError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    SafetensorError,
+    RuntimeError,
+)  # what reading a state may raise
 ALONE = Place()
 
 
@@ -70,10 +79,12 @@ def save_state(
         own.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=own))
         try:
-            data = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+            data = save(
+                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, text_stamp(FORMAT_VERSION)
+            )
             _write(scratch / STATE_FILE, data)
             record = {
-                "format_version": FORMAT_VERSION,
+                **stamp(FORMAT_VERSION),
                 "state_digest": _digest(data),
                 "plain": plain,
                 **asdict(progress),
@@ -176,8 +187,8 @@ def _load_optimizers(
 def _read(state: Path) -> tuple[dict[str, Any], bytes]:
     """What a state says of itself ("plain", "progress"), and its tensors as they are in the file."""
     record = json.loads((state / PROGRESS_FILE).read_text())
-    if record.pop("format_version") > FORMAT_VERSION:
-        raise ValueError("it was written by a newer version")
+    check_format(record, FORMAT_VERSION, "it")
+    record = unstamped(record)
     digest, plain = record.pop("state_digest"), record.pop("plain")
     data = (state / STATE_FILE).read_bytes()
     if _digest(data) != digest:
