@@ -26,7 +26,9 @@ from alt_ray.errors import FeatureError, JobError, UsageError
 from alt_ray.features.layout import StoreRecord
 from alt_ray.features.store import FeatureStore
 from alt_ray.remote.folder import RemoteFolder, is_remote
+from alt_ray.schema import FORMAT_VERSION
 from alt_ray.tables import is_in, wide_column
+from alt_ray.versions import check_format, stamp, unstamped
 from alt_ray.video.manifest import Inputs, read_source
 from alt_ray.video.uris import child_uri
 
