@@ -7,8 +7,8 @@ there is a file like PUBLISHED (a glob), and GATE is made when the new one has w
 """
 
 import glob
+import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,45 +24,37 @@ from alt_ray.engine.encode import encode
 from alt_ray.engine.label import label
 from alt_ray.engine.tune import tune
 
-DECODER = "tests.faulty_decoder:decode"
+DECODER, JOB = "tests.faulty_decoder:decode", "--job"
 
 
-def main(gate: Path, published: str, command: str, arguments: list[str]) -> None:
+def change_machines(gate: Path, published: str, command: str, arguments: list[str]) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-    ended, errors = threading.Event(), []
-
-    def machines_change() -> None:
-        try:
-            wait_until(lambda: bool(glob.glob(published)) or ended.is_set())  # noqa: PTH207 (it is absolute)
-            own = ray.get_runtime_context().get_node_id()  # nobody goes on without the machine that the driver is on
-            cluster.remove_node(next(node for node in nodes if node.node_id != own), allow_graceful=False)
-            new = cluster.add_node(num_cpus=1)
-            wait_until(lambda: has_workers(new.node_id, 1 if command == "tune" else 2) or ended.is_set())
-            print(new.node_id[:8], flush=True)
-        except Exception as exc:  # noqa: BLE001 (said by the main thread)
-            errors.append(exc)
-        finally:
-            gate.touch()
-
-    thread = threading.Thread(target=machines_change)
-    arguments = [*arguments, "--address", cluster.address]
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    thread.start()
+    job = subprocess.Popen(
+        [sys.executable, "-m", "tests.nodes", JOB, command, *arguments, "--address", cluster.address]
+    )
     try:
-        if command == "label":
-            label(parsed(LabelOptions, arguments, "label"), decode_function=DECODER)
-        elif command == "encode":
-            encode(parsed(EncodeOptions, arguments, "encode"), decode_function=DECODER)
-        else:
-            tune(parsed(TuneOptions, arguments, "tune"))
+        wait_until(lambda: bool(glob.glob(published)), job)  # noqa: PTH207 (it is absolute)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        new = cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        wait_until(lambda: has_workers(new.node_id, 1 if command == "tune" else 2), job)
+        print(new.node_id[:8], flush=True)
     finally:
-        ended.set()
-        thread.join()
+        gate.touch()
+        status = job.wait()
         ray.shutdown()
         cluster.shutdown()
-    if errors:
-        raise errors[0]
+    sys.exit(status)
+
+
+def run_job(command: str, arguments: list[str]) -> None:
+    if command == "label":
+        label(parsed(LabelOptions, arguments, "label"), decode_function=DECODER)
+    elif command == "encode":
+        encode(parsed(EncodeOptions, arguments, "encode"), decode_function=DECODER)
+    else:
+        tune(parsed(TuneOptions, arguments, "tune"))
 
 
 def has_workers(node_id: str, number: int) -> bool:
@@ -71,13 +63,18 @@ def has_workers(node_id: str, number: int) -> bool:
     return sum(actor["State"] == "ALIVE" and actor["Address"]["NodeID"] == node_id for actor in actors) >= number
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float = 300) -> None:
+def wait_until(condition: Callable[[], bool], job: "subprocess.Popen[bytes]", limit_s: float = 300) -> None:
     deadline_s = time.monotonic() + limit_s
     while not condition():
+        if job.poll() is not None:
+            sys.exit("the job ended before it happened")
         if time.monotonic() > deadline_s:
-            raise TimeoutError("it did not happen")
+            sys.exit("it did not happen")
         time.sleep(0.1)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])
+    if sys.argv[1] == JOB:
+        run_job(sys.argv[2], sys.argv[3:])
+    else:
+        change_machines(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])
