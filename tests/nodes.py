@@ -3,7 +3,7 @@
     python -m tests.nodes GATE PUBLISHED COMMAND [options]
 
 COMMAND is label, encode or tune. Videos that are named "gated" (faulty_decoder) wait for the file GATE. The machine is lost when
-there is a file like PUBLISHED (a glob), and GATE is made when the new one has workers. Prints the id of that one.
+there is a file like PUBLISHED (a glob), and GATE is made when the new one has workers. Prints "came: " and the id of that one.
 """
 
 import glob
@@ -39,7 +39,7 @@ def change_machines(gate: Path, published: str, command: str, arguments: list[st
         new = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         wait_until(lambda: has_workers(new.node_id, 1 if command == "tune" else 2), job)
-        print(new.node_id[:8], flush=True)
+        print(f"came: {new.node_id[:8]}", flush=True)
     finally:
         gate.touch()
         status = job.wait()

@@ -42,7 +42,7 @@ def run_while_machines_change(folder: Path, mark: str, published: str, *argument
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    return process.stdout.split()[-1]
+    return next(line.removeprefix("came: ") for line in process.stdout.splitlines() if line.startswith("came: "))
 
 
 @pytest.mark.slow
@@ -75,24 +75,13 @@ def test_a_lost_machine_costs_nothing_and_a_new_one_takes_its_share(tmp_path: Pa
 @pytest.mark.slow
 def test_trials_of_a_lost_machine_are_run_on_others(tmp_path: Path, mark: str) -> None:
     store = str(write_store(tmp_path / "store", 48))
-    arguments = [
-        "tune",
-        store,
-        "--out",
-        str(tmp_path / "out"),
-        *SETTINGS,
-        "--trials",
-        "36",
-        "--epochs",
-        "20",
-        "--quiet",
-    ]
-    arguments += ["--search", "random", "--final-seeds", "0", "--no-asha"]
-    new = run_while_machines_change(tmp_path, mark, f"{tmp_path}/out/trials/*/trial.json", *arguments)
+    # Trials that take longer than a worker takes to start: shorter ones go to workers that are there.
+    arguments = ["tune", store, "--out", str(tmp_path / "out"), *SETTINGS, "--trials", "7", "--quiet"]
+    arguments += ["--epochs", "200", "--search", "random", "--final-seeds", "0", "--no-asha"]
+    new = run_while_machines_change(tmp_path, mark, f"{tmp_path}/out/trials/*/checkpoints/epoch-*", *arguments)
     records = [read_trial(folder) for folder in (tmp_path / "out" / "trials").iterdir()]
-    assert [record.status for record in records] == ["finished"] * 36
-    assert all([entry["epoch"] for entry in record.history] == list(range(1, 21)) for record in records)
-    machines = json.loads((tmp_path / "out" / "metrics.json").read_text())["machines"]
-    assert sum(machines.values()) == 36
+    assert [record.status for record in records] == ["finished"] * 7
+    assert all([entry["epoch"] for entry in record.history] == list(range(1, 201)) for record in records)
+    machines = {record.machine for record in records}
     assert len(machines) >= 3
-    assert any(name.endswith(new) for name in machines)
+    assert any(machine.endswith(new) for machine in machines), (new, machines)

@@ -21,6 +21,7 @@ import ray.tune
 from alt_ray.config_train import LearningOptions, ModelOptions
 from alt_ray.corpus.entities import Corpus
 from alt_ray.engine.tune_stores import Arm
+from alt_ray.engine.workers import machine_name
 from alt_ray.errors import AltRayError
 from alt_ray.evaluation.task import Task
 from alt_ray.evaluation.trials import TrialSettings, read_trial
@@ -82,12 +83,13 @@ def run_trial(config: dict[str, Any], job: TrialJob) -> None:
 
     settings = job.settings_of(config)
     begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
-    best = float("-inf")
+    best, machine = float("-inf"), machine_name()
 
     def report(entry: dict[str, Any], **more: Any) -> None:
         nonlocal best
         best = max(best, entry.get("val_top_1", best))
-        took = {"seconds": time.perf_counter() - begun_s, "cpu_s": time.process_time() - begun_cpu_s}
+        took: dict[str, Any] = {"seconds": time.perf_counter() - begun_s, "cpu_s": time.process_time() - begun_cpu_s}
+        took["machine"] = machine
         ray.tune.report({"gflops": job.cost_of(settings), "val": best, **took, **entry, **more})
 
     with _folder_of(job, settings) as (folder, mirror):

@@ -134,6 +134,7 @@ class Watch(tune.Callback):
             tests={name: figures["top_1"] for name, figures in result["tests"].items()} if result else {},
             seconds=float(last.get("seconds", 0.0)),
             cpu_s=float(last.get("cpu_s", 0.0)),
+            machine=str(last.get("machine", "")),
             error="" if result is not None else error,
             history=history,
         )

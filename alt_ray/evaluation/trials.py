@@ -42,6 +42,7 @@ class TrialRecord:
 
     status: finished; stopped (early, by the scheduler: no test); failed (`error` says why).
     seconds: its own time, without waiting and start-up; cpu_s: of the processor, in the trial's own process. gflops: per view.
+    machine: where it ended.
     """
 
     settings: TrialSettings
@@ -55,6 +56,7 @@ class TrialRecord:
     tests: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_s: float = 0.0
+    machine: str = ""
     error: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -107,6 +109,7 @@ def write_table(file: Path, records: Sequence[TrialRecord], speeds: dict[str, fl
             "encoder_videos_per_s": speeds.get(record.settings.arm),
             "seconds": round(record.seconds, 3),
             "cpu_s": round(record.cpu_s, 3),
+            "machine": record.machine,
             "error": record.error,
         }
         rows.append(row)
