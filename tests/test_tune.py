@@ -228,6 +228,29 @@ def test_optuna_goes_on_with_what_it_knew(stores: tuple[str, str], tmp_path: Pat
     assert len({record.settings.temperature for record in more.outcome.search}) == 5
 
 
+@pytest.mark.slow
+def test_trials_of_two_workers_tell_their_epochs_and_are_tested(
+    stores: tuple[str, str], tmp_path: Path, ray_here: None
+) -> None:
+    given = options(stores[:1], tmp_path / "out", trials=2, workers=2, final_seeds=0, asha=False)
+    before = num_training_workers()
+    report = tune(given)
+    assert report.slots == 1
+    assert report.outcome.counts() == {"finished": 2, "stopped": 0, "failed": 0}
+    for record in report.outcome.search:
+        assert [entry["epoch"] for entry in record.history] == [1, 2]
+        assert record.tests.keys() == {"test"}
+    assert num_training_workers() == before + 4
+    assert load_checkpoint(str(tmp_path / "out" / "best")).config.labels
+
+
+def num_training_workers() -> int:
+    """How many workers Ray Train has had in this Ray so far."""
+    import ray
+
+    return sum("RayTrainWorker" in actor["ActorClassName"] for actor in ray._private.state.actors().values())
+
+
 def test_a_store_is_encoded_once_however_many_ask_for_it(
     tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
