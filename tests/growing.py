@@ -58,7 +58,14 @@ def _config(address: str, max_workers: int, cpus: int) -> dict[str, object]:
         "cluster_name": "growing",
         "max_workers": max_workers,
         "idle_timeout_minutes": 5,
-        "provider": {"type": "external", "module": PROVIDER, "gcs_address": address, "disable_node_updaters": True, "launch_multiple": True, "head_node_id": HEAD},
+        "provider": {
+            "type": "external",  # by its own name it would need a file that Ray's wheel lacks
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": address,
+            "disable_node_updaters": True,
+            "launch_multiple": True,
+            "head_node_id": HEAD,
+        },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {
@@ -86,7 +93,7 @@ def _config(address: str, max_workers: int, cpus: int) -> dict[str, object]:
     }
 
 
-PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+# Ray's second autoscaler, the one that cluster/kuberay asks for.
 V2 = {"RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD}
 
 
