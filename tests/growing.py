@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray.util
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID as HEAD
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def growing_cluster(max_workers: int, cpus: int = 1) -> Iterator[dict[str, str]]
                 *("--include-dashboard", "false", "--object-store-memory", str(200 * 2**20)),
                 *("--autoscaling-config", str(config)),
             ],
-            env={**environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
+            env={**environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", **V2},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -57,7 +58,14 @@ def _config(address: str, max_workers: int, cpus: int) -> dict[str, object]:
         "cluster_name": "growing",
         "max_workers": max_workers,
         "idle_timeout_minutes": 5,
-        "provider": {"type": "fake_multinode", "gcs_address": address, "disable_node_updaters": True},
+        "provider": {
+            "type": "external",  # by its own name it would need a file that Ray's wheel lacks
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": address,
+            "disable_node_updaters": True,
+            "launch_multiple": True,
+            "head_node_id": HEAD,
+        },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {
@@ -83,6 +91,10 @@ def _config(address: str, max_workers: int, cpus: int) -> dict[str, object]:
         "head_start_ray_commands": [],
         "worker_start_ray_commands": [],
     }
+
+
+# Ray's second autoscaler, the one that cluster/kuberay asks for.
+V2 = {"RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD}
 
 
 def _free_port() -> int:

@@ -45,7 +45,11 @@ def cluster(address: str | None, wanted: Mapping[str, int] | None = None) -> Ite
                     include_dashboard=False if where == "local" else None,
                 )
         except (ConnectionError, RuntimeError, ValueError) as exc:
-            raise JobError(f"no Ray cluster at {where}: {exc}") from exc
+            # Ray itself says no more than that it failed to connect.
+            hint = (
+                "" if "RAY_AUTH_MODE" in os.environ else "; if it is up and asks for a token, set RAY_AUTH_MODE=token"
+            )
+            raise JobError(f"no Ray cluster at {where}: {exc}{hint}") from exc
     try:
         yield machines_with(wanted or {})
     finally:

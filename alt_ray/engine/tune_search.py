@@ -183,7 +183,9 @@ def plan_trials(machines: Sequence[Machine], options: TuneOptions) -> TrialResou
     """Divide a cluster among trials. Raises UsageError for what can never fit, which Tune would wait for for ever."""
     gpus, device = total(machines, "GPU"), options.encoder.device
     if device == "cuda" and not gpus:
-        raise UsageError("--device cuda, but the cluster has no GPU; --device cpu runs without")
+        raise UsageError(
+            "--device cuda, but the cluster has no GPU; --device cpu runs without, --wait-for-gpus 1 waits"
+        )
     share = options.gpus_per_trial
     if share and (not gpus or device == "cpu"):
         raise UsageError(f"--gpus-per-trial {share:g}, but the trials have no GPU to use (cluster: {gpus:g})")

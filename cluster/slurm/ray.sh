@@ -4,7 +4,7 @@
 # Not `ray symmetric-run`: when it ends it runs `ray stop`, which ends every Ray of this user on the node, other jobs' too.
 # shellcheck shell=bash
 
-# Fill $temporary (a folder of this job) and the environment that everything here shares.
+# Make the folder of this job, and the environment that everything here shares.
 prepare() {
     PATH="${ALT_RAY_VENV:-$PWD/.venv}/bin:$PATH"
     export RAY_TMPDIR="${SLURM_TMPDIR:-/tmp}/ray-$SLURM_JOB_ID" # short: Ray's sockets lie below it, and may have 107 characters
@@ -28,9 +28,10 @@ start_head() {
     # Where Ray Client is installed it listens on port 10001, which another job on this node may have; where it isn't,
     # naming a port is an error.
     python -c 'import grpc' 2>/dev/null && client=(--ray-client-server-port="$(free_port)")
-    srun --overlap --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" --output="$RAY_TMPDIR/head.log" \
-        ray start --head --block --port="$port" --temp-dir="$RAY_TMPDIR" --include-dashboard=false "${client[@]}" "${each_node[@]}" &
+    srun --quiet --overlap --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" --output="$RAY_TMPDIR/head.log" \
+        "${node[@]}" --head --port="$port" --temp-dir="$RAY_TMPDIR" --include-dashboard=false "${client[@]}" "${each_node[@]}" &
     local head=$!
+    rays+=("$head")
     until (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; do
         if ! kill -0 "$head" 2>/dev/null; then
             echo "Ray did not start:" >&2
@@ -46,10 +47,16 @@ start_head() {
 start_workers() {
     local others=$((SLURM_JOB_NUM_NODES - 1))
     if ((others)); then
-        srun --overlap --nodes="$others" --ntasks="$others" --ntasks-per-node=1 --exclude="$SLURMD_NODENAME" \
-            --output="$RAY_TMPDIR/worker-%n.log" ray start --block --address="$RAY_ADDRESS" "${each_node[@]}" &
+        srun --quiet --overlap --nodes="$others" --ntasks="$others" --ntasks-per-node=1 --exclude="$SLURMD_NODENAME" \
+            --output="$RAY_TMPDIR/worker-%n.log" "${node[@]}" --address="$RAY_ADDRESS" "${each_node[@]}" &
+        rays+=("$!")
     fi
 }
+
+rays=() # the processes that hold Ray on the nodes
+# Ray on one node until SIGTERM, which is no error then; what it wrote there goes with it.
+# shellcheck disable=SC2016 # expanded on the node
+node=(bash -c 'trap "rm -rf \"$RAY_TMPDIR\"; exit 0" TERM; ray start --block "$@" & wait "$!"' ray)
 
 # What Ray is told of each node: what Slurm gave this job, not what the node has; and ports that are free.
 # shellcheck disable=SC2034 # used above
@@ -71,11 +78,18 @@ run_job() {
         kill -0 "$driver" 2>/dev/null || break
     done
     trap - TERM
+    stop_ray
     if [[ -n $stopped ]] && ((status != 0)); then
         requeue
     fi
-    rm -rf "$RAY_TMPDIR" || true
     return "$status"
+}
+
+# End Ray on all nodes, rather than have Slurm end it, which it does half a minute later.
+stop_ray() {
+    scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true # what srun started, not this script
+    wait "${rays[@]}" 2>/dev/null || true
+    rm -rf "$RAY_TMPDIR" || true
 }
 
 # Queue this Slurm job again, unless it has been so often that something else must be wrong.
@@ -86,7 +100,6 @@ requeue() {
         return
     fi
     echo "stopped; queued again, to go on from here" >&2
-    rm -rf "$RAY_TMPDIR" || true
     local name=$SLURM_JOB_ID
     [[ -n ${SLURM_ARRAY_JOB_ID:-} ]] && name="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
     scontrol requeue "$name" || true # refused where the job was cancelled, as it should be
