@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from alt_ray import __version__, bundled
+from alt_ray import bundled
 from alt_ray.arguments import arguments_of, parse, parsed, with_config
 from alt_ray.config import CostOptions, DemoOptions, DoctorOptions, LabelOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
@@ -240,7 +240,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(_overview())
         sys.exit(OK if arguments else WRONG_USAGE)
     if arguments[0] == "--version":
-        print(f"alt-ray {__version__}")
+        from alt_ray.versions import version_line
+
+        print(version_line())
         sys.exit(OK)
     name = arguments[0]
     if name not in COMMANDS:

@@ -71,10 +71,10 @@ def running_head() -> Iterator[Head]:
     mark = f"{os.getpid()}-{uuid.uuid4().hex}"
     folder = Path(tempfile.mkdtemp(prefix="ray_", dir="/tmp"))  # short: sockets lie in it
     gcs, dashboard, agent, agent_grpc, runtime_env, clients, metrics = _free_ports(7)
-    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")},
-        **auth,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
         "PYTHONPATH": str(ROOT),  # alt_ray is installed where the head is
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # as in an environment that is active
     }
@@ -93,16 +93,10 @@ def running_head() -> Iterator[Head]:
             stderr=subprocess.STDOUT,
         )
     address = f"http://127.0.0.1:{dashboard}"
-    before = {name: os.environ.get(name) for name in auth}
     try:
-        os.environ.update(auth)
         client = _client(address, process, folder)
         yield Head(address, folder, {**environment, "RAY_API_SERVER_ADDRESS": address}, client)
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
         process.terminate()
         try:
             process.wait(20)
@@ -122,9 +116,11 @@ def _free_ports(number: int) -> list[int]:
 
 def _client(address: str, process: "subprocess.Popen[bytes]", folder: Path) -> JobSubmissionClient:
     deadline = time.monotonic() + 180
+    # What the environment says of tokens is read when Ray is imported, and other tests here have clusters without.
+    headers = {"Authorization": f"Bearer {TOKEN}"}
     while True:
         try:
-            return JobSubmissionClient(address)
+            return JobSubmissionClient(address, headers=headers)
         except (ConnectionError, RuntimeError):
             assert process.poll() is None and time.monotonic() < deadline, (folder / "start.log").read_text()
             time.sleep(0.2)
