@@ -99,7 +99,7 @@ def running_head() -> Iterator[Head]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
         end_what_is_left(mark)
