@@ -103,20 +103,23 @@ def test_a_job_package_is_small_has_the_code_and_is_the_same_each_time(tmp_path:
 def test_code_that_travelled_alone_takes_the_weights_of_the_installed_one(tmp_path: Path) -> None:
     write_job_package(tmp_path / "job.zip", {})
     zipfile.ZipFile(tmp_path / "job.zip").extractall(tmp_path / "job")
-    program = (
-        "import alt_ray, sys; from alt_ray import bundled; print(alt_ray.__file__); print(*bundled.missing_files())"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path / "job",
-        env={"PYTHONPATH": f"{tmp_path / 'job'}:{ROOT}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    code, missing = run.stdout.split("\n")[:2]
-    assert code == str(tmp_path / "job" / "alt_ray" / "__init__.py")
-    assert missing == ""
+    program = "import alt_ray; from alt_ray import bundled; print(alt_ray.__file__); print(*bundled.missing_files())"
+
+    def run(*options: str, path: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *options, "-c", program]
+        return subprocess.run(
+            command, cwd=tmp_path / "job", env={"PYTHONPATH": path}, capture_output=True, text=True, check=False
+        )
+
+    here, code = str(tmp_path / "job"), str(tmp_path / "job" / "alt_ray" / "__init__.py")
+    assert run(path=f"{here}:{ROOT}").stdout.split("\n")[:2] == [code, ""]
+    alone = run("-S", path=here)  # without what is installed
+    assert alone.returncode == 1
+    assert "submit with --with-pocket" in alone.stderr
+
+    write_job_package(tmp_path / "job.zip", {}, with_pocket=True)
+    zipfile.ZipFile(tmp_path / "job.zip").extractall(tmp_path / "job")
+    assert run("-S", path=here).stdout.split("\n")[:2] == [code, ""]
 
 
 def test_files_that_options_name_by_relative_paths_travel(tmp_path: Path) -> None:
