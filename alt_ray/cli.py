@@ -256,6 +256,8 @@ def run_command(name: str, argv: Sequence[str], program: str) -> NoReturn:
     # Threads that wait for each other sleep. By default they spin, and where others use the same cores, a step of a small
     # training took 15 to 20 times as long on two threads (docs/decisions/features.md). Read when torch loads; workers inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Ray says so, on standard output, of each worker that it ends when a job is stopped. Read when Ray is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "The actor is dead because it was killed by `ray.kill`")
     # SIGTERM is how clusters and schedulers say stop: like ctrl-C, it commits what is finished.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -70,7 +70,7 @@ def job_id_of(said: str) -> str:
 
 def assert_reads_well(log: str) -> None:
     """A log is lines that say something: no redrawn progress, no colours, nothing of Ray's own, no warning of a library."""
-    assert not re.search(r"[\r\x1b]|Warning|\bINFO\b|\bWARN|Traceback|\(pid=|site-packages", log), log
+    assert not re.search(r"[\r\x1b]|Warning|\bINFO\b|\bWARN|Traceback|\(pid=|\(raylet\)|site-packages", log), log
     assert "\n\n\n" not in log
     for line in log.splitlines():
         assert len(line) <= 300, line
@@ -339,6 +339,7 @@ def test_a_job_that_is_stopped_keeps_what_is_done_and_goes_on_when_submitted_aga
     said = process.communicate()[1]
     assert process.returncode == 1, said
     assert "stopped; what was finished is kept" in said
+    assert_reads_well(said)
     assert "the same command goes on from there" in said
     first = record(out)
     assert first["status"] == "interrupted"
@@ -354,6 +355,7 @@ def test_a_job_that_is_stopped_keeps_what_is_done_and_goes_on_when_submitted_aga
     head.client.stop_job(job)
     while not head.client.get_job_status(job).is_terminal():
         time.sleep(0.1)
+    assert_reads_well(without_ray(head.client.get_job_logs(job)))
     second = record(out)
     assert second["status"] in ("interrupted", "done", "running")  # running: it was killed before it could say so
     assert len(ids(out)) == len(set(ids(out))) > done
