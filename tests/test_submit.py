@@ -267,6 +267,12 @@ def test_rays_record_has_the_exit_status_of_the_job_where_its_command_does_not(h
     status, out, said = head.submit("label", "/gone", "--out", str(tmp_path))
     assert (status, out) == (2, "")
     assert "error: /gone does not exist" in said
+    status, out, _ = head.submit("--no-wait", "--job-name", "mine", "label", "/gone", "--out", str(tmp_path))
+    assert status == 0
+    assert re.fullmatch(r"mine-\w{8}\n", out)
+    while not head.client.get_job_status(out.strip()).is_terminal():
+        time.sleep(0.1)
+    assert head.client.get_job_info(out.strip()).driver_exit_code == 2
 
 
 @pytest.mark.slow
