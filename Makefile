@@ -6,12 +6,13 @@ VIDEOS ?= ../shared/videos
 # Threads that wait sleep instead of spinning: on a shared machine that is many times as fast (the commands set it themselves).
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench wheel clean
 
 help:
 	@echo "make demo    install into $(VENV), draw 60 small videos, label them, show the page; offline"
 	@echo "make test    install, run the tests"
 	@echo "make check   install, run ruff, the type checker and the import rules"
+	@echo "make wheel   build dist/alt_ray-*.whl, with the pocket inside"
 	@echo "make bench   run the benchmarks (VIDEOS=$(VIDEOS)); prints tables for benchmarks/README.md"
 
 # Reinstalled when what is asked for changes; -e, so that code changes need nothing.
@@ -37,6 +38,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/merging.py
 	$(BIN)/python benchmarks/throughput.py $(VIDEOS)/ucf101
 	$(BIN)/python benchmarks/throughput.py $(VIDEOS)/ucf101 --dtype bfloat16
+
+wheel: $(VENV)/.installed
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+	@ls -l dist
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

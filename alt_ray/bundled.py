@@ -5,7 +5,8 @@
     pocket/weights/adapter/                   the adapter trained on it (a checkpoint folder; adapter "pocket")
     recipes/*.yaml                            recipes; in a checkout they stand in jobs/configs/
 
-The code of a job may travel without the weights (jobpackage.py): those of the alt_ray that is installed there serve it then.
+The code of a job travels without the weights (jobpackage.py; TRAVELLED says so): those of the alt_ray that is installed where it
+arrives serve it. A name whose weights are nowhere then raises UsageError.
 
 A name counts only if it is exactly that, as a str: `./pocket`, `pocket/` and Path("pocket") are the user's own files.
 """
@@ -19,6 +20,7 @@ from alt_ray.errors import UsageError
 
 POCKET = "pocket"
 DEFAULT_RECIPE = "pocket"
+TRAVELLED = "TRAVELLED"
 
 
 def encoder_config(model: object) -> Path | None:
@@ -76,10 +78,15 @@ def missing_files() -> tuple[Path, ...]:
 @functools.cache
 def _weights() -> Path:
     own = Path(__file__).parent / "pocket" / "weights"
-    if own.is_dir():
+    if own.is_dir() or not (Path(__file__).parent / TRAVELLED).exists():
         return own
-    found = (root / "alt_ray" / "pocket" / "weights" for root in _installed())
-    return next((folder for folder in found if folder.is_dir()), own)
+    for root in _installed():
+        if (folder := root / "alt_ray" / "pocket" / "weights").is_dir():
+            return folder
+    raise UsageError(
+        "the weights of the pocket did not travel with this job, and no alt_ray that is installed here has them: install alt_ray "
+        "on the cluster, submit with --with-pocket, or name a real encoder"
+    )
 
 
 def _installed() -> Iterator[Path]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from alt_ray import __version__, bundled
+from alt_ray import bundled
 from alt_ray.arguments import arguments_of, parse, parsed, with_config
 from alt_ray.config import CostOptions, DemoOptions, DoctorOptions, LabelOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
@@ -240,7 +240,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(_overview())
         sys.exit(OK if arguments else WRONG_USAGE)
     if arguments[0] == "--version":
-        print(f"alt-ray {__version__}")
+        from alt_ray.versions import version_line
+
+        print(version_line())
         sys.exit(OK)
     name = arguments[0]
     if name not in COMMANDS:
@@ -254,6 +256,8 @@ def run_command(name: str, argv: Sequence[str], program: str) -> NoReturn:
     # Threads that wait for each other sleep. By default they spin, and where others use the same cores, a step of a small
     # training took 15 to 20 times as long on two threads (docs/decisions/features.md). Read when torch loads; workers inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Ray says so, on standard output, of each worker that it ends when a job is stopped. Read when Ray is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "The actor is dead because it was killed by `ray.kill`")
     # SIGTERM is how clusters and schedulers say stop: like ctrl-C, it commits what is finished.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

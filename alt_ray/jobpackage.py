@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alt_ray import bundled
 from alt_ray.errors import UsageError
 
 MAX_FILES_BYTES = 20 * 2**20  # Ray keeps what travels in the memory of the head; lists and settings are far smaller
@@ -37,8 +38,9 @@ def write_job_package(file: Path, named: dict[str, Path], *, with_pocket: bool =
             "them where all machines of the cluster see them, and give an absolute path or an address"
         )
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
-        for name, path in sorted({**dict(_package_files(with_pocket)), **named}.items()):
-            package.writestr(zipfile.ZipInfo(name, _EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        contents = {name: path.read_bytes() for name, path in {**dict(_package_files(with_pocket)), **named}.items()}
+        for name, content in sorted({**contents, f"alt_ray/{bundled.TRAVELLED}": b""}.items()):
+            package.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
     return file.stat().st_size
 
 

@@ -5,7 +5,9 @@ Everything that is written says `format_version`, which rises with every change 
 """
 
 import json
+import platform
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +84,14 @@ def check_version(
         f"{where} is of format {found}{written}; this is alt_ray {alt_ray.__version__}, which reads up to format {readable}: "
         f"install {newer}"
     )
+
+
+def version_line() -> str:
+    """One line with what a report of a bug needs: versions, and where the code is."""
+    found = [f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"]
+    for name in ("ray", "torch", "open_clip_torch", "av"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"no {name}")
+    return f"alt-ray {alt_ray.__version__} in {Path(__file__).parent} ({', '.join(found)})"

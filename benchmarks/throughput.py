@@ -155,7 +155,7 @@ def pipeline(uris: list[str], options: argparse.Namespace) -> tuple[float, float
         )
         record = json.loads(Path(f"{folder}/out/run.json").read_text())
     assert record["summary"]["labelled"] == len(uris), record["failures"]
-    return record["summary"]["videos_per_s"], record["seconds_to_first_result"]
+    return record["summary"]["videos_per_s"], record["startup"]["first clips"]
 
 
 def plain(uris: list[str], options: argparse.Namespace, num_frames: int | None = 8) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,14 @@ def test_doctor_finds_what_is_installed() -> None:
     assert found["packages"]["ray"][0].isdigit()
     assert found["cpus"] == len(os.sched_getaffinity(0))
     assert found["recipe"] == "pocket by default; its files are here"
+
+
+def test_the_version_is_one_line_with_what_a_bug_report_needs() -> None:
+    said = run("--version").stdout
+    assert said.count("\n") == 1
+    assert re.match(
+        r"alt-ray \d+\.\d+\.\d+ in /.*alt_ray \(Python 3\..*, ray \d.*, torch \d.*, open_clip_torch \d.*, av \d", said
+    )
 
 
 def test_the_job_script_takes_the_same_options() -> None:

@@ -183,7 +183,8 @@ async def _show_log(job: Submission) -> None:
 def _client(address: str) -> JobSubmissionClient:
     token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the cluster's token"
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # which Ray would otherwise take in place of what it is given
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    for name in ("dashboard_sdk", "job.sdk"):
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
     except ray.exceptions.AuthenticationError as exc:
