@@ -7,16 +7,20 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import alt_ray.remote.folder as remote_folder
 import alt_ray.remote.lease as lease_module
 from alt_ray.engine.sinks import FAILURES, LABELS, RUN_FILE, TEMPORARY, OutputFolder
 from alt_ray.engine.writers import ResultWriter
-from alt_ray.errors import JobError, SourceError, UsageError
+from alt_ray.errors import DecodeError, JobError, SourceError, UsageError
 from alt_ray.remote.folder import RemoteFolder
 from alt_ray.remote.lease import Lease
+from alt_ray.video.isolation import DecoderProcess
 from alt_ray.video.manifest import read_source
+from alt_ray.video.sampling import ClipSpec
 from alt_ray.video.sources import open_seekable
 from alt_ray.video.uris import canonical_uri, child_uri, extension_of, parent_uri
-from tests.s3 import BUCKET, Server
+from tests.media import write_video
+from tests.s3 import BUCKET, Gate, Server
 from tests.test_sinks import SCHEMA, results
 from tests.test_waiting import wait_until
 
@@ -123,12 +127,35 @@ def _is_lost(lease: Lease) -> bool:
     return False
 
 
-def test_a_short_outage_is_waited_out(s3: Server) -> None:
-    folder = OutputFolder(f"s3://{BUCKET}/outage")
-    s3.pause()
-    threading.Timer(5.0, s3.go_on).start()
-    folder.publish(results(["a"]).select(SCHEMA.names).cast(SCHEMA), LABELS)
+def test_a_server_that_is_away_is_waited_for_and_then_given_up(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(s3.port)
+    folder = OutputFolder(f"s3://{BUCKET}/outage{gate.options}")
+    rows = results(["a"]).select(SCHEMA.names).cast(SCHEMA)
+    gate.close()
+    threading.Timer(8.0, gate.open).start()  # the client itself gives up after 6
+    folder.publish(rows, LABELS)
     assert folder.ids(LABELS).to_pylist() == ["a"]
+    gate.close()
+    monkeypatch.setattr(remote_folder, "PATIENCE_S", 0.0)
+    with pytest.raises(JobError, match=r"writing to s3://.* failed: .*; run the same command again to go on"):
+        folder.publish(rows, LABELS)
+    with pytest.raises(JobError, match="can't be read"):
+        folder.read_run()
+    assert len(s3.names("outage")) == 1
+
+
+def test_a_video_behind_a_silent_server_fails_at_its_time_limit(s3: Server, tmp_path: Path) -> None:
+    address = s3.upload(write_video(tmp_path / "v.mp4").parent, "silent") + "/v.mp4"
+    with DecoderProcess(ClipSpec(num_frames=2, image_size=32), time_limit_s=3.0) as decoder:
+        assert decoder.decode(address)[1].codec == "h264"
+        s3.pause()
+        try:
+            with pytest.raises(DecodeError, match="not decoded within 3 s") as error:
+                decoder.decode(address)
+        finally:
+            s3.go_on()
+        assert error.value.reason == "timeout"
+        assert decoder.decode(address)[1].codec == "h264"
 
 
 def test_what_is_wrong_is_said(s3: Server, tmp_path: Path) -> None:

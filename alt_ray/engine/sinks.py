@@ -115,7 +115,10 @@ class OutputFolder:
 
     def part_infos(self, name: str) -> list[arrow_fs.FileInfo]:
         selector = arrow_fs.FileSelector(f"{self.path}/{name}", allow_not_found=True)
-        infos = patiently(lambda: self.filesystem.get_file_info(selector))
+        try:
+            infos = patiently(lambda: self.filesystem.get_file_info(selector))
+        except OSError as exc:
+            raise JobError(f"{self.uri}/{name} can't be listed ({exc}); run the same command again to go on") from exc
         return [info for info in infos if info.extension == "parquet"]
 
     def ids(self, name: str) -> pa.ChunkedArray:
@@ -193,7 +196,7 @@ class OutputFolder:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise JobError(f"{self.uri}/{RUN_FILE} can't be read: {exc}") from exc
+            raise JobError(f"{self.uri}/{RUN_FILE} can't be read ({exc}); run the same command again to go on") from exc
         except ValueError as exc:
             raise UsageError(f"{self.uri}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
         version = record.get("format_version")
