@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,9 +110,9 @@ def test_a_run_that_could_not_write_for_too_long_writes_nothing_more(s3: Server,
     with folder.lock():
         s3.pause()
         try:
-            lease = folder._lease
-            assert lease is not None
-            wait_until(lambda: _is_lost(lease))
+            assert folder._remote is not None
+            guard = folder._remote.guard
+            wait_until(lambda: _refuses(guard))
         finally:
             s3.go_on()
         with pytest.raises(JobError, match="another run may have it"):
@@ -119,9 +120,9 @@ def test_a_run_that_could_not_write_for_too_long_writes_nothing_more(s3: Server,
     assert s3.names("lost") == []
 
 
-def _is_lost(lease: Lease) -> bool:
+def _refuses(guard: Callable[[], None]) -> bool:
     try:
-        lease.check()
+        guard()
     except JobError:
         return True
     return False

@@ -44,7 +44,6 @@ class OutputFolder:
         self.uri = canonical_uri(uri)
         self.results = results
         self._remote: RemoteFolder | None = None
-        self._lease: Lease | None = None
         if is_remote(self.uri):
             self._remote = RemoteFolder(self.uri)
             self.filesystem, self.path = self._remote.filesystem, self._remote.path
@@ -69,10 +68,9 @@ class OutputFolder:
         Raises UsageError if another run is in it.
         """
         if self._remote is not None:
-            lease = Lease(self._remote, TEMPORARY)
-            with self._says_what_failed(), lease.held():
-                self._lease = lease
-                self._clean()
+            with Lease(self._remote, TEMPORARY).held():
+                with self._says_what_failed():
+                    self._clean()
                 yield
             return
         path = local_path(self.uri)
@@ -103,11 +101,6 @@ class OutputFolder:
             yield
         except OSError as exc:
             raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
-
-    def _check(self) -> None:
-        """Raise JobError if another run may have the folder by now."""
-        if self._lease is not None:
-            self._lease.check()
 
     def parts(self, name: str) -> list[str]:
         """Paths of the published parts of `name`, the folder's `results` or FAILURES."""
@@ -160,7 +153,6 @@ class OutputFolder:
     def publish(self, table: pa.Table, name: str, file: str | None = None) -> None:
         """Write one part, under a name of its own unless one is given. Readers see all of it or none."""
         file = file or new_part_name()
-        self._check()
         with self._says_what_failed():
             if self._remote is not None:
                 sink = pa.BufferOutputStream()
@@ -173,7 +165,6 @@ class OutputFolder:
 
     def publish_written(self, file: str) -> None:
         """Publish a part of results that a worker wrote under the folder's temporary name `file`."""
-        self._check()
         with self._says_what_failed():
             if self._remote is not None:
                 self._remote.move(f"{TEMPORARY}/{file}", f"{self.results}/{file}")
@@ -183,9 +174,12 @@ class OutputFolder:
     def forget_failures(self) -> int:
         """Unpublish every failure, so that those inputs count as not begun, and return their number."""
         number = len(self.ids(FAILURES))
-        for part in self.parts(FAILURES):
-            with self._says_what_failed():
-                patiently(lambda part=part: self.filesystem.delete_file(part))  # type: ignore[misc]
+        with self._says_what_failed():
+            for part in self.parts(FAILURES):
+                if self._remote is not None:
+                    self._remote.remove(f"{FAILURES}/{part.rpartition('/')[2]}")
+                else:
+                    self.filesystem.delete_file(part)
         return number
 
     def read_run(self) -> dict[str, Any] | None:
@@ -210,7 +204,6 @@ class OutputFolder:
     def write_run(self, record: dict[str, Any]) -> None:
         data = json.dumps({"format_version": FORMAT_VERSION, **record}, indent=2, ensure_ascii=False).encode()
         if self._remote is not None:
-            self._check()
             with self._says_what_failed():
                 self._remote.write(RUN_FILE, data)
             return

@@ -61,8 +61,11 @@ def patiently(action: Callable[[], _Value]) -> _Value:
 class RemoteFolder:
     """A folder on a file system, made where that takes making. Names in it may have slashes.
 
-    Raises UsageError if it can't be used; the methods raise OSError.
+    Raises UsageError if it can't be used; the methods raise OSError. `guard` is called before each try to change something, and
+    raises where that is not ours to do any more.
     """
+
+    guard: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, uri: str) -> None:
         self.uri = canonical_uri(uri)
@@ -90,12 +93,14 @@ class RemoteFolder:
         if self.is_object_store:
             patiently(lambda: self._put(final, data))
             return
+        self.guard()
         self.filesystem.create_dir(final.rpartition("/")[0], recursive=True)
         temporary = f"{final}.{uuid.uuid4().hex[:8]}.temporary"
         self._put(temporary, data)
         self.filesystem.move(temporary, final)
 
     def _put(self, path: str, data: bytes) -> None:
+        self.guard()
         # No `with`: after an error it would close the stream, which publishes what was sent so far.
         stream = self.filesystem.open_output_stream(path)
         stream.write(data)
@@ -120,6 +125,7 @@ class RemoteFolder:
             if num_tries and not self._has(source) and self._has(target):
                 return  # the try before had done it, and only its answer was lost
             num_tries.append(1)
+            self.guard()
             self.filesystem.move(f"{self.path}/{source}", f"{self.path}/{target}")
 
         num_tries: list[int] = []
@@ -129,6 +135,7 @@ class RemoteFolder:
         """Remove a file; nothing happens if there is none."""
 
         def action() -> None:
+            self.guard()
             try:
                 self.filesystem.delete_file(f"{self.path}/{name}")
             except FileNotFoundError:

@@ -26,10 +26,11 @@ LEASE_PREFIX = "lease-"
 
 
 class Lease:
-    """The right to write into `place`, a folder within `folder` for leases. A block's context, see `held`."""
+    """The right to write into `folder`, whose guard it becomes while it is `held`; leases lie in `place` within it."""
 
     def __init__(self, folder: RemoteFolder, place: str) -> None:
-        self.folder, self.place = folder, place
+        self.guarded, self.place = folder, place
+        self.folder = RemoteFolder(folder.uri)  # without a guard: what is written here is the lease itself
         self._stop = threading.Event()
         self._file = ""
         self._beaten_s = 0.0
@@ -48,7 +49,10 @@ class Lease:
         """Wait until the folder is free, if it may become so. Raises UsageError if another run is in it, unless it `waits`."""
         first_seen: dict[str, float] = {}
         while True:
-            others = self._try()
+            try:
+                others = self._try()
+            except OSError as exc:
+                raise UsageError(f"{self.folder.uri} can't be written: {exc}") from exc
             if not others:
                 return
             for name, written_s in others.items():
@@ -105,10 +109,12 @@ class Lease:
         self.take(waits=waits)
         thread = threading.Thread(target=self._keep, daemon=True)
         thread.start()
+        before, self.guarded.guard = self.guarded.guard, self.check
         try:
             yield
         finally:
             self._stop.set()
             thread.join()
+            self.guarded.guard = before
             with contextlib.suppress(OSError):  # it runs out by itself
                 self.folder.remove(self._file)
