@@ -10,11 +10,13 @@ import pytest
 
 import alt_ray.remote.folder as remote_folder
 import alt_ray.remote.lease as lease_module
+from alt_ray.config_features import RelabelOptions
 from alt_ray.engine.sinks import FAILURES, LABELS, RUN_FILE, TEMPORARY, OutputFolder
 from alt_ray.engine.writers import ResultWriter
 from alt_ray.errors import DecodeError, JobError, SourceError, UsageError
 from alt_ray.remote.folder import RemoteFolder
 from alt_ray.remote.lease import Lease
+from alt_ray.tracking import recorded
 from alt_ray.video.isolation import DecoderProcess
 from alt_ray.video.manifest import read_source
 from alt_ray.video.sampling import ClipSpec
@@ -176,6 +178,7 @@ def test_addresses_with_secrets_are_refused_and_not_repeated(tmp_path: Path) -> 
         lambda: read_source(address),
         lambda: read_source(str(manifest)),
         lambda: open_seekable(address),
+        lambda: recorded(RelabelOptions(source="f", out="o", labels="a,b", pretrained=address)),
     ):
         with pytest.raises(SourceError, match="AWS_SECRET_ACCESS_KEY") as error:
             attempt()
