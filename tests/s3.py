@@ -113,12 +113,13 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 @contextmanager
-def server(port: int) -> Iterator[Server]:
-    """Run a server with an empty bucket."""
+def server(port: int, **environment: str) -> Iterator[Server]:
+    """Run a server with an empty bucket; what is in `environment` is moto's own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
     )
     try:
         found = Server(process, port)

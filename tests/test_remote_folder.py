@@ -22,8 +22,9 @@ from alt_ray.video.manifest import read_source
 from alt_ray.video.sampling import ClipSpec
 from alt_ray.video.sources import open_seekable
 from alt_ray.video.uris import canonical_uri, child_uri, extension_of, parent_uri
+from tests.conftest import free_port
 from tests.media import write_video
-from tests.s3 import BUCKET, Gate, Server
+from tests.s3 import BUCKET, Gate, Server, server
 from tests.test_sinks import SCHEMA, results
 from tests.test_waiting import wait_until
 
@@ -166,6 +167,20 @@ def test_what_is_wrong_is_said(s3: Server, tmp_path: Path) -> None:
         OutputFolder("s3://not-there/out")
     with pytest.raises(UsageError, match="can't be used"):
         OutputFolder("s3://x/out?endpoint_override=127.0.0.1:1&scheme=http")
+
+
+def test_keys_without_permission_are_said_to_be_that() -> None:
+    with server(
+        free_port(), INITIAL_NO_AUTH_ACTION_COUNT="1"
+    ) as strict:  # for making the bucket; from then on keys count
+        place = f"s3://{BUCKET}/x"
+        with pytest.raises(UsageError, match=r"x.* can't be used: .*ACCESS_DENIED"):
+            OutputFolder(place + strict.options)
+        with pytest.raises(DecodeError, match="ACCESS_DENIED") as error:
+            open_seekable(f"{place}/v.mp4{strict.options}")
+        assert (error.value.stage, error.value.reason) == ("open", "unreadable")
+        with pytest.raises(SourceError, match="ACCESS_DENIED"):
+            read_source(place + strict.options)
 
 
 def test_addresses_with_secrets_are_refused_and_not_repeated(tmp_path: Path) -> None:
