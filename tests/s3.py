@@ -70,10 +70,13 @@ class Server:
 
 
 class Gate:
-    """A port before a server's that can be closed: who connects is refused then, as by a server that is being started again."""
+    """A port before a server's that can be closed: who connects is refused then, as by a server that is being started again.
+
+    While it `denies`, everybody is told that he has no permission.
+    """
 
     def __init__(self, target: int) -> None:
-        self.target, self.port = target, 0
+        self.target, self.port, self.denies = target, 0, False
         self._listener: socket.socket | None = None
         self._open: list[socket.socket] = []
         self.open()
@@ -99,6 +102,11 @@ class Gate:
         with suppress(OSError):
             while True:
                 near, _ = listener.accept()
+                if self.denies:
+                    near.recv(1 << 16)
+                    near.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    near.close()
+                    continue
                 far = socket.create_connection(("127.0.0.1", self.target))
                 self._open += [near, far]
                 for source, sink in ((near, far), (far, near)):

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import alt_ray.remote.folder as remote_folder
 from alt_ray.config import InputOptions, OutputOptions, SamplingOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
 from alt_ray.engine import writers
@@ -105,33 +104,34 @@ class TestLabel:
             label(job(videos, "s3://nowhere/out", model))
 
     @pytest.mark.slow
-    def test_a_server_that_stays_away_ends_the_job_with_what_to_do(
+    def test_a_permission_that_is_withdrawn_ends_the_job_with_what_to_do(
         self, s3: Server, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for i in range(16):
             write_video(tmp_path / f"slow{i:02}.mp4", num_frames=8)
-        monkeypatch.setattr(remote_folder, "PATIENCE_S", 0.0)
         monkeypatch.setattr(writers, "MIN_COMMIT_S", 0.0)
         gate = Gate(s3.port)
-        asked = job(str(tmp_path), f"s3://{BUCKET}/away{gate.options}", model)
+        asked = job(str(tmp_path), f"s3://{BUCKET}/denied{gate.options}", model)
         write = RemoteFolder.write
 
         def write_the_first(self: RemoteFolder, name: str, data: bytes) -> None:
             write(self, name, data)
-            if name.startswith(LABELS):
+            if name.startswith(LABELS) and not gate.denies:
                 gate.close()
+                gate.denies = True
+                gate.open()
 
         monkeypatch.setattr(RemoteFolder, "write", write_the_first)
-        with pytest.raises(JobError, match="run the same command again to go on"):
+        with pytest.raises(JobError, match=r"ACCESS_DENIED.*; run the same command again to go on"):
             label(asked, decode_function=FAULTY)
-        done = uris(s3, f"away/{LABELS}")
+        done = uris(s3, f"denied/{LABELS}")
         assert 0 < len(done) < 16
         monkeypatch.setattr(RemoteFolder, "write", write)
-        gate.open()
-        s3.client().delete_object(Bucket=BUCKET, Key=lease_of(s3, "away"))  # which would be waited for
+        gate.denies = False
+        s3.client().delete_object(Bucket=BUCKET, Key=lease_of(s3, "denied"))  # which would be waited for
         summary = label(asked, decode_function=FAULTY)
         assert (summary.labelled, summary.already_done) == (16 - len(done), len(done))
-        assert uris(s3, f"away/{LABELS}") == [f"slow{i:02}.mp4" for i in range(16)]
+        assert uris(s3, f"denied/{LABELS}") == [f"slow{i:02}.mp4" for i in range(16)]
 
     def test_features_are_encoded_and_labelled_from_there(self, s3: Server, videos: str, model: str) -> None:
         store = f"s3://{BUCKET}/features{s3.options}"
