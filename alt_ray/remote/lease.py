@@ -2,8 +2,8 @@
 
 A run keeps an object `lease-ID.json` in the folder and writes it again every BEAT_S. Who wants the folder writes an object of its
 own first, and looks for others then: of two that come at once at least one sees the other, since stores list what was written
-before. Whoever sees another gives way. A lease that was not written for LIMIT_S has lost its owner, who stops by itself when it
-could not write for as long. Ages are differences of the store's own times, so clocks of machines don't matter.
+before. Whoever sees another gives way. A lease that was not written for LIMIT_S has lost its owner, who stops by itself a little
+before that. Ages are differences of the store's own times, so clocks of machines don't matter.
 
 What is left: a request that was sent in time and reaches the store after LIMIT_S.
 """
@@ -22,6 +22,7 @@ from alt_ray.errors import JobError, UsageError
 from alt_ray.remote.folder import RemoteFolder
 
 BEAT_S, LIMIT_S = 10.0, 60.0
+OWN_SHARE = 0.9  # of LIMIT_S, after which an owner stops: stores tell times in whole seconds, and clocks run unevenly
 LEASE_PREFIX = "lease-"
 
 
@@ -38,10 +39,10 @@ class Lease:
 
     def check(self) -> None:
         """Raise JobError if another run may have the folder by now."""
-        if self._is_lost or time.monotonic() - self._beaten_s > LIMIT_S:
+        if self._is_lost or time.monotonic() - self._beaten_s > OWN_SHARE * LIMIT_S:
             self._is_lost = True
             raise JobError(
-                f"{self.folder.uri} could not be written for {LIMIT_S:g} s, so another run may have it now: nothing more is "
+                f"{self.folder.uri} could not be written for {OWN_SHARE * LIMIT_S:g} s, so another run may have it now: nothing more is "
                 "written to it; run the same command again to go on"
             )
 
@@ -98,7 +99,7 @@ class Lease:
     def _keep(self) -> None:
         while not self._stop.wait(BEAT_S):
             with contextlib.suppress(OSError):  # noticed by `check`, if it lasts
-                if time.monotonic() - self._beaten_s > LIMIT_S:
+                if time.monotonic() - self._beaten_s > OWN_SHARE * LIMIT_S:
                     self._is_lost = True
                     return
                 self._beat()
