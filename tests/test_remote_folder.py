@@ -118,7 +118,7 @@ def test_a_run_that_could_not_write_for_too_long_writes_nothing_more(s3: Server,
             wait_until(lambda: _refuses(guard))
         finally:
             s3.go_on()
-        with pytest.raises(JobError, match="another run may have it"):
+        with pytest.raises(JobError, match="another run may have it soon"):
             folder.publish(results(["a"]), LABELS)
     assert s3.names("lost") == []
 

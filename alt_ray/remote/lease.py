@@ -42,8 +42,8 @@ class Lease:
         if self._is_lost or time.monotonic() - self._beaten_s > OWN_SHARE * LIMIT_S:
             self._is_lost = True
             raise JobError(
-                f"{self.folder.uri} could not be written for {OWN_SHARE * LIMIT_S:g} s, so another run may have it now: nothing more is "
-                "written to it; run the same command again to go on"
+                f"{self.folder.uri} could not be written for {OWN_SHARE * LIMIT_S:g} s, so another run may have it soon: nothing "
+                "more is written to it; run the same command again to go on"
             )
 
     def take(self, *, waits: bool = False) -> None:
