@@ -160,7 +160,7 @@ from alt_ray.engine.label import label
 from tests.test_label import FAULTY
 from tests.test_s3 import encode_options, job
 
-lease.BEAT_S, lease.LIMIT_S = 0.5, 3.0
+lease.BEAT_S, lease.LIMIT_S = 0.5, 8.0
 command, source, out, model, where = sys.argv[1:]
 moved = []
 

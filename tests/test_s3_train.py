@@ -70,7 +70,7 @@ ALONE = """
 import sys
 import alt_ray.remote.lease as lease
 from alt_ray.cli import main
-lease.BEAT_S, lease.LIMIT_S = 0.5, 3.0
+lease.BEAT_S, lease.LIMIT_S = 0.5, 8.0
 main(sys.argv[1:])
 """
 
