@@ -219,6 +219,7 @@ def test_a_killed_job_goes_on_and_waits_out_a_server_that_is_gone_for_a_while(
     out = f"s3://{BUCKET}/killed"
     process = start(mark, "label", slow_videos, out, model, "")
     wait_until(lambda: bool(s3.names(f"killed/{LABELS}")) or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     end_what_is_left(mark)
@@ -228,7 +229,8 @@ def test_a_killed_job_goes_on_and_waits_out_a_server_that_is_gone_for_a_while(
     parts = s3.names(f"killed/{LABELS}")
 
     process = start(mark, "label", slow_videos, out, model, "")
-    wait_until(lambda: s3.names(f"killed/{LABELS}") > parts or process.poll() is not None)
+    wait_until(lambda: len(s3.names(f"killed/{LABELS}")) > len(parts) or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     s3.pause()
     threading.Timer(2.0, s3.go_on).start()
     _, said = process.communicate(timeout=400)

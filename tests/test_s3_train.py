@@ -81,6 +81,7 @@ def test_a_killed_training_goes_on_on_another_machine(s3: Server, store: str, ma
     long = [*SETTINGS, "--epochs", "15", "--quiet"]
     process = start(mark, "train", store, "--out", f"s3://{BUCKET}/killed-run", *long, program=ALONE)
     wait_until(lambda: len(states(s3, "killed-run")) > 1 or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     assert "metrics.json" not in s3.names("killed-run")
@@ -110,6 +111,7 @@ train(made)
 def test_a_killed_worker_costs_its_epoch_alone_without_a_shared_disk(s3: Server, store: str, mark: str) -> None:
     process = start(mark, store, f"s3://{BUCKET}/together", "15", program=TOGETHER)
     wait_until(lambda: len(states(s3, "together")) > 1 or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     owner = s3.read("together/.owner")
     os.kill(workers_of(mark)[0], signal.SIGKILL)
     _, said = process.communicate(timeout=400)

@@ -60,6 +60,7 @@ def test_a_killed_search_goes_on_and_trains_no_finished_trial_again(
     command = ["tune", *stores, "--out", f"s3://{BUCKET}/search", "--trials", "4", "--final-seeds", "0", *SMALL]
     process = start(mark, *command, "--quiet", program=ALONE)
     wait_until(lambda: len(ended(s3, "/trial.json")) >= 1 or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     end_what_is_left(mark)
