@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does; it counts when torch is loaded
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
 
 
 # Where the S3 server of tests will be (fixture s3), said before Ray starts: its workers inherit it.
-S3_PORT = _free_port()
+S3_PORT = free_port()
 os.environ.update(
     AWS_ENDPOINT_URL=f"http://127.0.0.1:{S3_PORT}",
     AWS_ACCESS_KEY_ID="key-of-tests",

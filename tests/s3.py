@@ -5,9 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import boto3
@@ -68,13 +69,65 @@ class Server:
         os.kill(self.process.pid, signal.SIGCONT)
 
 
+class Gate:
+    """A port before a server's that can be closed: who connects is refused then, as by a server that is being started again.
+
+    While it `denies`, everybody is told that he has no permission.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target, self.port, self.denies = target, 0, False
+        self._listener: socket.socket | None = None
+        self._open: list[socket.socket] = []
+        self.open()
+
+    @property
+    def options(self) -> str:
+        return f"?endpoint_override=127.0.0.1:{self.port}&scheme=http"
+
+    def open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def close(self) -> None:
+        for one in (self._listener, *self._open):
+            if one is not None:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+        self._listener, self._open = None, []
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                if self.denies:
+                    near.recv(1 << 16)
+                    near.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
 @contextmanager
-def server(port: int) -> Iterator[Server]:
-    """Run a server with an empty bucket."""
+def server(port: int, **environment: str) -> Iterator[Server]:
+    """Run a server with an empty bucket; what is in `environment` is moto's own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
     )
     try:
         found = Server(process, port)

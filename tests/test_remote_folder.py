@@ -2,21 +2,29 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+import alt_ray.remote.folder as remote_folder
 import alt_ray.remote.lease as lease_module
+from alt_ray.config_features import RelabelOptions
 from alt_ray.engine.sinks import FAILURES, LABELS, RUN_FILE, TEMPORARY, OutputFolder
 from alt_ray.engine.writers import ResultWriter
-from alt_ray.errors import JobError, SourceError, UsageError
+from alt_ray.errors import DecodeError, JobError, SourceError, UsageError
 from alt_ray.remote.folder import RemoteFolder
 from alt_ray.remote.lease import Lease
+from alt_ray.tracking import recorded
+from alt_ray.video.isolation import DecoderProcess
 from alt_ray.video.manifest import read_source
+from alt_ray.video.sampling import ClipSpec
 from alt_ray.video.sources import open_seekable
 from alt_ray.video.uris import canonical_uri, child_uri, extension_of, parent_uri
-from tests.s3 import BUCKET, Server
+from tests.conftest import free_port
+from tests.media import write_video
+from tests.s3 import BUCKET, Gate, Server, server
 from tests.test_sinks import SCHEMA, results
 from tests.test_waiting import wait_until
 
@@ -105,30 +113,52 @@ def test_a_run_that_could_not_write_for_too_long_writes_nothing_more(s3: Server,
     with folder.lock():
         s3.pause()
         try:
-            lease = folder._lease
-            assert lease is not None
-            wait_until(lambda: _is_lost(lease))
+            assert folder._remote is not None
+            guard = folder._remote.guard
+            wait_until(lambda: _refuses(guard))
         finally:
             s3.go_on()
-        with pytest.raises(JobError, match="another run may have it"):
+        with pytest.raises(JobError, match="another run may have it soon"):
             folder.publish(results(["a"]), LABELS)
     assert s3.names("lost") == []
 
 
-def _is_lost(lease: Lease) -> bool:
+def _refuses(guard: Callable[[], None]) -> bool:
     try:
-        lease.check()
+        guard()
     except JobError:
         return True
     return False
 
 
-def test_a_short_outage_is_waited_out(s3: Server) -> None:
-    folder = OutputFolder(f"s3://{BUCKET}/outage")
-    s3.pause()
-    threading.Timer(5.0, s3.go_on).start()
-    folder.publish(results(["a"]).select(SCHEMA.names).cast(SCHEMA), LABELS)
+@pytest.mark.slow
+def test_a_server_that_is_away_is_waited_for_and_then_given_up(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(s3.port)
+    folder = OutputFolder(f"s3://{BUCKET}/outage{gate.options}")
+    rows = results(["a"]).select(SCHEMA.names).cast(SCHEMA)
+    gate.close()
+    threading.Timer(8.0, gate.open).start()  # the client itself gives up after 6
+    folder.publish(rows, LABELS)
     assert folder.ids(LABELS).to_pylist() == ["a"]
+    gate.close()
+    monkeypatch.setattr(remote_folder, "PATIENCE_S", 0.0)
+    with pytest.raises(JobError, match=r"writing to s3://.* failed: .*; run the same command again to go on"):
+        folder.publish(rows, LABELS)
+    assert len(s3.names("outage")) == 1
+
+
+def test_a_video_behind_a_silent_server_fails_at_its_time_limit(s3: Server, tmp_path: Path) -> None:
+    address = s3.upload(write_video(tmp_path / "v.mp4").parent, "silent") + "/v.mp4"
+    with DecoderProcess(ClipSpec(num_frames=2, image_size=32), time_limit_s=3.0) as decoder:
+        assert decoder.decode(address)[1].codec == "h264"
+        s3.pause()
+        try:
+            with pytest.raises(DecodeError, match="not decoded within 3 s") as error:
+                decoder.decode(address)
+        finally:
+            s3.go_on()
+        assert error.value.reason == "timeout"
+        assert decoder.decode(address)[1].codec == "h264"
 
 
 def test_what_is_wrong_is_said(s3: Server, tmp_path: Path) -> None:
@@ -136,6 +166,20 @@ def test_what_is_wrong_is_said(s3: Server, tmp_path: Path) -> None:
         OutputFolder("s3://not-there/out")
     with pytest.raises(UsageError, match="can't be used"):
         OutputFolder("s3://x/out?endpoint_override=127.0.0.1:1&scheme=http")
+
+
+def test_keys_without_permission_are_said_to_be_that() -> None:
+    with server(
+        free_port(), INITIAL_NO_AUTH_ACTION_COUNT="1"
+    ) as strict:  # for making the bucket; from then on keys count
+        place = f"s3://{BUCKET}/x"
+        with pytest.raises(UsageError, match=r"x.* can't be used: .*ACCESS_DENIED"):
+            OutputFolder(place + strict.options)
+        with pytest.raises(DecodeError, match="ACCESS_DENIED") as error:
+            open_seekable(f"{place}/v.mp4{strict.options}")
+        assert (error.value.stage, error.value.reason) == ("open", "unreadable")
+        with pytest.raises(SourceError, match="ACCESS_DENIED"):
+            read_source(place + strict.options)
 
 
 def test_addresses_with_secrets_are_refused_and_not_repeated(tmp_path: Path) -> None:
@@ -148,6 +192,7 @@ def test_addresses_with_secrets_are_refused_and_not_repeated(tmp_path: Path) -> 
         lambda: read_source(address),
         lambda: read_source(str(manifest)),
         lambda: open_seekable(address),
+        lambda: recorded(RelabelOptions(source="f", out="o", labels="a,b", pretrained=address)),
     ):
         with pytest.raises(SourceError, match="AWS_SECRET_ACCESS_KEY") as error:
             attempt()

@@ -15,16 +15,18 @@ import pytest
 
 from alt_ray.config import InputOptions, OutputOptions, SamplingOptions
 from alt_ray.config_features import EncodeOptions, RelabelOptions
+from alt_ray.engine import writers
 from alt_ray.engine.encode import encode
 from alt_ray.engine.job import Summary
 from alt_ray.engine.label import label
 from alt_ray.engine.relabel import relabel
 from alt_ray.engine.sinks import FAILURES, LABELS, REGIONS, TEMPORARY
-from alt_ray.errors import UsageError
+from alt_ray.errors import JobError, UsageError
 from alt_ray.features.store import FeatureStore
+from alt_ray.remote.folder import RemoteFolder
 from tests.media import tiny_clip, write_video
-from tests.s3 import BUCKET, Server
-from tests.test_label import end_what_is_left, options
+from tests.s3 import BUCKET, Gate, Server
+from tests.test_label import FAULTY, end_what_is_left, options
 from tests.test_waiting import wait_until
 
 
@@ -55,6 +57,11 @@ def record(s3: Server, prefix: str) -> dict[str, Any]:
 
 def uris(s3: Server, prefix: str) -> list[str]:
     return sorted(str(row["uri"]).rpartition("/")[2] for row in s3.rows(prefix))
+
+
+def lease_of(s3: Server, prefix: str) -> str:
+    (name,) = (name for name in s3.names(prefix) if "lease-" in name)
+    return f"{prefix}/{name}"
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -96,6 +103,36 @@ class TestLabel:
         with pytest.raises(UsageError, match="no bucket 'nowhere'"):
             label(job(videos, "s3://nowhere/out", model))
 
+    @pytest.mark.slow
+    def test_a_permission_that_is_withdrawn_ends_the_job_with_what_to_do(
+        self, s3: Server, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for i in range(16):
+            write_video(tmp_path / f"slow{i:02}.mp4", num_frames=8)
+        monkeypatch.setattr(writers, "MIN_COMMIT_S", 0.0)
+        gate = Gate(s3.port)
+        asked = job(str(tmp_path), f"s3://{BUCKET}/denied{gate.options}", model)
+        write = RemoteFolder.write
+
+        def write_the_first(self: RemoteFolder, name: str, data: bytes) -> None:
+            write(self, name, data)
+            if name.startswith(LABELS) and not gate.denies:
+                gate.close()
+                gate.denies = True
+                gate.open()
+
+        monkeypatch.setattr(RemoteFolder, "write", write_the_first)
+        with pytest.raises(JobError, match=r"ACCESS_DENIED.*; run the same command again to go on"):
+            label(asked, decode_function=FAULTY)
+        done = uris(s3, f"denied/{LABELS}")
+        assert 0 < len(done) < 16
+        monkeypatch.setattr(RemoteFolder, "write", write)
+        gate.denies = False
+        s3.client().delete_object(Bucket=BUCKET, Key=lease_of(s3, "denied"))  # which would be waited for
+        summary = label(asked, decode_function=FAULTY)
+        assert (summary.labelled, summary.already_done) == (16 - len(done), len(done))
+        assert uris(s3, f"denied/{LABELS}") == [f"slow{i:02}.mp4" for i in range(16)]
+
     def test_features_are_encoded_and_labelled_from_there(self, s3: Server, videos: str, model: str) -> None:
         store = f"s3://{BUCKET}/features{s3.options}"
         encoding = encode_options(f"{videos}/list.csv", store, model)
@@ -117,12 +154,13 @@ PROGRAM = """
 import os, signal, sys
 import alt_ray.remote.lease as lease
 from alt_ray.remote.folder import RemoteFolder
+from alt_ray.engine import writers
 from alt_ray.engine.encode import encode
 from alt_ray.engine.label import label
 from tests.test_label import FAULTY
 from tests.test_s3 import encode_options, job
 
-lease.BEAT_S, lease.LIMIT_S = 0.5, 3.0
+lease.BEAT_S, lease.LIMIT_S = 0.5, 8.0
 command, source, out, model, where = sys.argv[1:]
 moved = []
 
@@ -181,6 +219,7 @@ def test_a_killed_job_goes_on_and_waits_out_a_server_that_is_gone_for_a_while(
     out = f"s3://{BUCKET}/killed"
     process = start(mark, "label", slow_videos, out, model, "")
     wait_until(lambda: bool(s3.names(f"killed/{LABELS}")) or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     end_what_is_left(mark)
@@ -190,7 +229,8 @@ def test_a_killed_job_goes_on_and_waits_out_a_server_that_is_gone_for_a_while(
     parts = s3.names(f"killed/{LABELS}")
 
     process = start(mark, "label", slow_videos, out, model, "")
-    wait_until(lambda: s3.names(f"killed/{LABELS}") > parts or process.poll() is not None)
+    wait_until(lambda: len(s3.names(f"killed/{LABELS}")) > len(parts) or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     s3.pause()
     threading.Timer(2.0, s3.go_on).start()
     _, said = process.communicate(timeout=400)

@@ -57,24 +57,25 @@ def ended(s3: Server, file: str) -> dict[str, bytes]:
 def test_a_killed_search_goes_on_and_trains_no_finished_trial_again(
     s3: Server, stores: list[str], mark: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["tune", *stores, "--out", f"s3://{BUCKET}/search", "--trials", "5", "--final-seeds", "0", *SMALL]
+    command = ["tune", *stores, "--out", f"s3://{BUCKET}/search", "--trials", "4", "--final-seeds", "0", *SMALL]
     process = start(mark, *command, "--quiet", program=ALONE)
-    wait_until(lambda: len(ended(s3, "/trial.json")) >= 2 or process.poll() is not None)
+    wait_until(lambda: len(ended(s3, "/trial.json")) >= 1 or process.poll() is not None)
+    assert process.poll() is None, process.stderr and process.stderr.read()
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     end_what_is_left(mark)
     trained = ended(s3, "/task.json")
-    assert 2 <= len(ended(s3, "/trial.json")) < 5, "the search was over before it could be killed"
+    assert 1 <= len(ended(s3, "/trial.json")) < 4, "the search was over before it could be killed"
     assert "metrics.json" not in s3.names("search")
 
     process = start(mark, *command, "--quiet", program=ALONE)
     _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
-    assert len(ended(s3, "/trial.json")) == 5
+    assert len(ended(s3, "/trial.json")) == 4
     after = ended(s3, "/task.json")
     assert {name: after[name] for name in trained} == trained
     found = json.loads(s3.read("search/metrics.json"))
-    assert found["trials"]["finished"] == 5
+    assert found["trials"]["finished"] == 4
     assert found["out"] == f"s3://{BUCKET}/search"
     names = s3.names("search")
     assert {"best/adapter.safetensors", "report.html", "trials.csv", "plots/learning-curves.png"} <= set(names)

@@ -6,6 +6,7 @@ A job says what its stream of results is and how they are published; what is don
 Knows nothing of the command line, nor of what the results are.
 """
 
+import contextlib
 import hashlib
 import time
 from collections import Counter
@@ -182,7 +183,8 @@ class ClipJob:
             try:
                 summary = self._run(run)
             finally:
-                run.json(RUN_FILE, self.folder.read_run())
+                with contextlib.suppress(JobError):  # a store that is away must not hide what happened
+                    run.json(RUN_FILE, self.folder.read_run())
         return summary
 
     def _run(self, run: Tracker) -> Summary:
@@ -207,12 +209,13 @@ class ClipJob:
             status = "interrupted"
             raise
         finally:
-            now = self._published()
-            summary.labelled = now.labelled - before.labelled
-            summary.failed = now.failed - before.failed
-            if status == "done" and (not summary.is_balanced or now.num_twice):
-                status = "failed"
-            self._record(status, summary, now, started_s)
+            with contextlib.nullcontext() if status == "done" else contextlib.suppress(JobError):  # as above
+                now = self._published()
+                summary.labelled = now.labelled - before.labelled
+                summary.failed = now.failed - before.failed
+                if status == "done" and (not summary.is_balanced or now.num_twice):
+                    status = "failed"
+                self._record(status, summary, now, started_s)
             run.metrics(
                 {**asdict(summary), "seconds_to_first_result": self.startup.total_s, "wall_s": time.time() - started_s}
             )

@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,9 @@ class RunFolder:
     def __init__(self, out: str, left_out: tuple[str, ...] = ()) -> None:
         self.uri = canonical_uri(out)
         self.mirror: Mirror | None = None
-        self._lease: Lease | None = None
         if is_remote(self.uri):
-            remote = RemoteFolder(self.uri)
-            self.path = Path(tempfile.mkdtemp(prefix="alt_ray_run_"))
-            self.mirror = Mirror(remote, self.path, left_out=(FEATURES, *left_out))
+            self.path = Path(tempfile.gettempdir()) / f"alt_ray_run_{uuid.uuid4().hex[:8]}"
+            self.mirror = Mirror(RemoteFolder(self.uri), self.path, left_out=(FEATURES, *left_out))
             return
         path = local_path(self.uri)
         assert path is not None
@@ -61,10 +60,9 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other runs out until the block ends, or this process however it ends. Raises UsageError if another is in it."""
         if self.mirror is not None:
+            self.path.mkdir(mode=0o700)
             try:
-                lease = Lease(self.mirror.remote, LEASES)
-                with lease.held():
-                    self._lease = lease
+                with Lease(self.mirror.remote, LEASES).held():
                     self.mirror.pull()
                     yield
             finally:
@@ -89,8 +87,6 @@ class RunFolder:
     def send(self) -> None:
         """Let others see what was written to `path`. Raises JobError."""
         if self.mirror is not None:
-            if self._lease is not None:
-                self._lease.check()
             self.mirror.push()
 
     def check(self, settings: dict[str, Any], *, partly: bool = False) -> None:

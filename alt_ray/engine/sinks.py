@@ -45,7 +45,6 @@ class OutputFolder:
         self.uri = canonical_uri(uri)
         self.results = results
         self._remote: RemoteFolder | None = None
-        self._lease: Lease | None = None
         if is_remote(self.uri):
             self._remote = RemoteFolder(self.uri)
             self.filesystem, self.path = self._remote.filesystem, self._remote.path
@@ -70,10 +69,9 @@ class OutputFolder:
         Raises UsageError if another run is in it.
         """
         if self._remote is not None:
-            lease = Lease(self._remote, TEMPORARY)
-            with self._says_what_failed(), lease.held():
-                self._lease = lease
-                self._clean()
+            with Lease(self._remote, TEMPORARY).held():
+                with self._says_what_failed():
+                    self._clean()
                 yield
             return
         path = local_path(self.uri)
@@ -105,18 +103,16 @@ class OutputFolder:
         except OSError as exc:
             raise JobError(f"writing to {self.uri} failed: {exc}; run the same command again to go on") from exc
 
-    def _check(self) -> None:
-        """Raise JobError if another run may have the folder by now."""
-        if self._lease is not None:
-            self._lease.check()
-
     def parts(self, name: str) -> list[str]:
         """Paths of the published parts of `name`, the folder's `results` or FAILURES."""
         return sorted(info.path for info in self.part_infos(name))
 
     def part_infos(self, name: str) -> list[arrow_fs.FileInfo]:
         selector = arrow_fs.FileSelector(f"{self.path}/{name}", allow_not_found=True)
-        infos = patiently(lambda: self.filesystem.get_file_info(selector))
+        try:
+            infos = patiently(lambda: self.filesystem.get_file_info(selector))
+        except OSError as exc:
+            raise JobError(f"{self.uri}/{name} can't be listed ({exc}); run the same command again to go on") from exc
         return [info for info in infos if info.extension == "parquet"]
 
     def ids(self, name: str) -> pa.ChunkedArray:
@@ -159,7 +155,6 @@ class OutputFolder:
     def publish(self, table: pa.Table, name: str, file: str | None = None) -> None:
         """Write one part, under a name of its own unless one is given. Readers see all of it or none."""
         file = file or new_part_name()
-        self._check()
         with self._says_what_failed():
             if self._remote is not None:
                 sink = pa.BufferOutputStream()
@@ -172,7 +167,6 @@ class OutputFolder:
 
     def publish_written(self, file: str) -> None:
         """Publish a part of results that a worker wrote under the folder's temporary name `file`."""
-        self._check()
         with self._says_what_failed():
             if self._remote is not None:
                 self._remote.move(f"{TEMPORARY}/{file}", f"{self.results}/{file}")
@@ -182,9 +176,12 @@ class OutputFolder:
     def forget_failures(self) -> int:
         """Unpublish every failure, so that those inputs count as not begun, and return their number."""
         number = len(self.ids(FAILURES))
-        for part in self.parts(FAILURES):
-            with self._says_what_failed():
-                patiently(lambda part=part: self.filesystem.delete_file(part))  # type: ignore[misc]
+        with self._says_what_failed():
+            for part in self.parts(FAILURES):
+                if self._remote is not None:
+                    self._remote.remove(f"{FAILURES}/{part.rpartition('/')[2]}")
+                else:
+                    self.filesystem.delete_file(part)
         return number
 
     def read_run(self) -> dict[str, Any] | None:
@@ -195,7 +192,7 @@ class OutputFolder:
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise JobError(f"{self.uri}/{RUN_FILE} can't be read: {exc}") from exc
+            raise JobError(f"{self.uri}/{RUN_FILE} can't be read ({exc}); run the same command again to go on") from exc
         except ValueError as exc:
             raise UsageError(f"{self.uri}/{RUN_FILE} is not JSON ({exc}); choose another --out") from exc
         check_format(record, FORMAT_VERSION, f"{self.uri}/{RUN_FILE}")
@@ -204,7 +201,6 @@ class OutputFolder:
     def write_run(self, record: dict[str, Any]) -> None:
         data = json.dumps({**stamp(FORMAT_VERSION), **record}, indent=2, ensure_ascii=False).encode()
         if self._remote is not None:
-            self._check()
             with self._says_what_failed():
                 self._remote.write(RUN_FILE, data)
             return

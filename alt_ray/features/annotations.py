@@ -3,8 +3,8 @@
     annotations/part-00000001-HEX.parquet    video_id, label, split, group: what holds from then on, also where it is null
 
 Parts are never changed. Their numbers order them, whatever the clocks say, and of the rows of a clip the last one holds. Two
-parts can have one number only where two jobs wrote into one folder at once, which nothing prevents on an object store; their
-names order them then.
+parts can have one number only where two jobs wrote into one folder at once, which nothing wholly prevents on an object store;
+their names order them then.
 """
 
 import uuid

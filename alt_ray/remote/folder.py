@@ -26,6 +26,7 @@ _PASSING = (
     *("HTTP status 500", "HTTP status 502", "HTTP status 503", "HTTP status 504"),
 )
 _Value = TypeVar("_Value")
+_given_up_s = [float("-inf")]  # when this process last gave up
 
 
 def is_remote(uri: str) -> bool:
@@ -38,14 +39,20 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | TimeoutError) or any(mark in str(error) for mark in _PASSING)
 
 
-def patiently(action: Callable[[], _Value], patience_s: float | None = None) -> _Value:
-    """Return action(), tried again for PATIENCE_S while it fails by the network. It must be harmless to do twice."""
-    deadline_s, pause_s = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s), 0.5
+def patiently(action: Callable[[], _Value]) -> _Value:
+    """Return action(), tried again for PATIENCE_S while it fails by the network. It must be harmless to do twice.
+
+    Once that was in vain, others are tried once only for as long: what ends a job does not wait again at each of its steps.
+    """
+    begun_s, pause_s = time.monotonic(), 0.5
     while True:
         try:
             return action()
         except OSError as exc:
-            if not may_pass(exc) or time.monotonic() + pause_s > deadline_s:
+            now_s = time.monotonic()
+            is_over = now_s + pause_s > begun_s + PATIENCE_S
+            if not may_pass(exc) or is_over or now_s < _given_up_s[0] + PATIENCE_S:
+                _given_up_s[0] = now_s if is_over else _given_up_s[0]
                 raise
         time.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s = min(2 * pause_s, 8.0)
@@ -54,8 +61,11 @@ def patiently(action: Callable[[], _Value], patience_s: float | None = None) -> 
 class RemoteFolder:
     """A folder on a file system, made where that takes making. Names in it may have slashes.
 
-    Raises UsageError if it can't be used; the methods raise OSError.
+    Raises UsageError if it can't be used; the methods raise OSError. `guard` is called before each try to change something, and
+    raises where that is not ours to do any more.
     """
+
+    guard: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, uri: str) -> None:
         self.uri = canonical_uri(uri)
@@ -83,12 +93,14 @@ class RemoteFolder:
         if self.is_object_store:
             patiently(lambda: self._put(final, data))
             return
+        self.guard()
         self.filesystem.create_dir(final.rpartition("/")[0], recursive=True)
         temporary = f"{final}.{uuid.uuid4().hex[:8]}.temporary"
         self._put(temporary, data)
         self.filesystem.move(temporary, final)
 
     def _put(self, path: str, data: bytes) -> None:
+        self.guard()
         # No `with`: after an error it would close the stream, which publishes what was sent so far.
         stream = self.filesystem.open_output_stream(path)
         stream.write(data)
@@ -113,6 +125,7 @@ class RemoteFolder:
             if num_tries and not self._has(source) and self._has(target):
                 return  # the try before had done it, and only its answer was lost
             num_tries.append(1)
+            self.guard()
             self.filesystem.move(f"{self.path}/{source}", f"{self.path}/{target}")
 
         num_tries: list[int] = []
@@ -122,6 +135,7 @@ class RemoteFolder:
         """Remove a file; nothing happens if there is none."""
 
         def action() -> None:
+            self.guard()
             try:
                 self.filesystem.delete_file(f"{self.path}/{name}")
             except FileNotFoundError:

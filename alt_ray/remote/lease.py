@@ -2,8 +2,8 @@
 
 A run keeps an object `lease-ID.json` in the folder and writes it again every BEAT_S. Who wants the folder writes an object of its
 own first, and looks for others then: of two that come at once at least one sees the other, since stores list what was written
-before. Whoever sees another gives way. A lease that was not written for LIMIT_S has lost its owner, who stops by itself when it
-could not write for as long. Ages are differences of the store's own times, so clocks of machines don't matter.
+before. Whoever sees another gives way. A lease that was not written for LIMIT_S has lost its owner, who stops by itself a little
+before that. Ages are differences of the store's own times, so clocks of machines don't matter.
 
 What is left: a request that was sent in time and reaches the store after LIMIT_S.
 """
@@ -22,14 +22,16 @@ from alt_ray.errors import JobError, UsageError
 from alt_ray.remote.folder import RemoteFolder
 
 BEAT_S, LIMIT_S = 10.0, 60.0
+OWN_SHARE = 0.9  # of LIMIT_S, after which an owner stops: stores tell times in whole seconds, and clocks run unevenly
 LEASE_PREFIX = "lease-"
 
 
 class Lease:
-    """The right to write into `place`, a folder within `folder` for leases. A block's context, see `held`."""
+    """The right to write into `folder`, whose guard it becomes while it is `held`; leases lie in `place` within it."""
 
     def __init__(self, folder: RemoteFolder, place: str) -> None:
-        self.folder, self.place = folder, place
+        self.guarded, self.place = folder, place
+        self.folder = RemoteFolder(folder.uri)  # without a guard: what is written here is the lease itself
         self._stop = threading.Event()
         self._file = ""
         self._beaten_s = 0.0
@@ -37,18 +39,21 @@ class Lease:
 
     def check(self) -> None:
         """Raise JobError if another run may have the folder by now."""
-        if self._is_lost or time.monotonic() - self._beaten_s > LIMIT_S:
+        if self._is_lost or time.monotonic() - self._beaten_s > OWN_SHARE * LIMIT_S:
             self._is_lost = True
             raise JobError(
-                f"{self.folder.uri} could not be written for {LIMIT_S:g} s, so another run may have it now: nothing more is "
-                "written to it; run the same command again to go on"
+                f"{self.folder.uri} could not be written for {OWN_SHARE * LIMIT_S:g} s, so another run may have it soon: nothing "
+                "more is written to it; run the same command again to go on"
             )
 
     def take(self, *, waits: bool = False) -> None:
         """Wait until the folder is free, if it may become so. Raises UsageError if another run is in it, unless it `waits`."""
         first_seen: dict[str, float] = {}
         while True:
-            others = self._try()
+            try:
+                others = self._try()
+            except OSError as exc:
+                raise UsageError(f"{self.folder.uri} can't be written: {exc}") from exc
             if not others:
                 return
             for name, written_s in others.items():
@@ -94,7 +99,7 @@ class Lease:
     def _keep(self) -> None:
         while not self._stop.wait(BEAT_S):
             with contextlib.suppress(OSError):  # noticed by `check`, if it lasts
-                if time.monotonic() - self._beaten_s > LIMIT_S:
+                if time.monotonic() - self._beaten_s > OWN_SHARE * LIMIT_S:
                     self._is_lost = True
                     return
                 self._beat()
@@ -105,10 +110,12 @@ class Lease:
         self.take(waits=waits)
         thread = threading.Thread(target=self._keep, daemon=True)
         thread.start()
+        before, self.guarded.guard = self.guarded.guard, self.check
         try:
             yield
         finally:
             self._stop.set()
             thread.join()
+            self.guarded.guard = before
             with contextlib.suppress(OSError):  # it runs out by itself
                 self.folder.remove(self._file)

@@ -26,6 +26,7 @@ from alt_ray.tracking.run import RunHandle, Tracker, begin_op
 from alt_ray.tracking.sender import Sender
 from alt_ray.tracking.server import KEY_TAG, Server
 from alt_ray.tracking.spool import ReplayReport, Spool, replay
+from alt_ray.video.uris import refuse_secret
 
 __all__ = [
     "KEY_TAG",
@@ -80,12 +81,24 @@ def tracked(
 
 
 def recorded(options: Any) -> dict[str, Any]:
-    """Return the options of a command, as they may be written down: without a password in the tracking address."""
+    """Return the options of a command, as they may be written down: without a password in the tracking address.
+
+    Raises SourceError where one is the address of an object store with a secret key in it.
+    """
     found = asdict(options)
+    _refuse_secrets(found)
     tracking = found.get("tracking")
     if tracking and tracking["tracking_uri"]:
         tracking["tracking_uri"] = redacted(tracking["tracking_uri"])
     return found
+
+
+def _refuse_secrets(value: Any) -> None:
+    if isinstance(value, str):
+        refuse_secret(value)
+    elif isinstance(value, dict | list | tuple):
+        for entry in value.values() if isinstance(value, dict) else value:
+            _refuse_secrets(entry)
 
 
 def attach(handle: RunHandle) -> Tracker:

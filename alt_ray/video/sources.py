@@ -40,6 +40,8 @@ class Location:
 @functools.lru_cache(maxsize=256)
 def _arrow_root(root: str) -> tuple[arrow_fs.FileSystem, str]:
     # Cached: to make one costs a request for the region of the bucket.
+    if root.lower().startswith("s3:"):  # a small object is one request instead of three
+        root += ("&" if "?" in root else "?") + "allow_delayed_open=true"
     return cast(tuple[arrow_fs.FileSystem, str], arrow_fs.FileSystem.from_uri(root))
 
 
