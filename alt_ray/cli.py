@@ -21,6 +21,10 @@ from alt_ray.errors import AltRayError, UsageError
 
 OK, FAILED, WRONG_USAGE = 0, 1, 2
 
+# What Ray would say on standard output, which is for results: of each worker that it ends when a job is stopped, and pages of
+# each machine that is lost. We say that in a line (engine.machines).
+UNSAID = "killed by `ray.kill`|infinite retries remaining|Raylet is terminated|has been marked dead|has died"
+
 DEFAULT_TAKEN = (
     f"recipe {bundled.DEFAULT_RECIPE}, the default since no {{}} was named: a tiny model of a drawn world; "
     "real videos need a real encoder"
@@ -256,8 +260,7 @@ def run_command(name: str, argv: Sequence[str], program: str) -> NoReturn:
     # Threads that wait for each other sleep. By default they spin, and where others use the same cores, a step of a small
     # training took 15 to 20 times as long on two threads (docs/decisions/features.md). Read when torch loads; workers inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Ray says so, on standard output, of each worker that it ends when a job is stopped. Read when Ray is imported.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "The actor is dead because it was killed by `ray.kill`")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", UNSAID)  # read when Ray is imported
     # SIGTERM is how clusters and schedulers say stop: like ctrl-C, it commits what is finished.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
+from alt_ray.cli import UNSAID
 from alt_ray.evaluation.trials import read_trial
 from tests.media import tiny_clip, write_video
 from tests.stores import write_store
@@ -31,7 +32,7 @@ def mark() -> Iterator[str]:
 def run_while_machines_change(folder: Path, mark: str, published: str, *arguments: str) -> str:
     """Run a command as tests/nodes.py does, and return the id of the machine that came."""
     gate = folder / "go"
-    gates = {"ALT_RAY_TEST_MARK": mark, "ALT_RAY_TEST_GATE": str(gate)}
+    gates = {"ALT_RAY_TEST_MARK": mark, "ALT_RAY_TEST_GATE": str(gate), "RAY_DEDUP_LOGS_SKIP_REGEX": UNSAID}
     process = subprocess.run(
         [sys.executable, "-m", "tests.nodes", str(gate), published, *arguments],
         env={**os.environ, **gates},
@@ -42,6 +43,9 @@ def run_while_machines_change(folder: Path, mark: str, published: str, *argument
         check=False,
     )
     assert process.returncode == 0, process.stderr
+    assert "a machine is lost: " in process.stderr
+    assert "a machine has come: " in process.stderr
+    assert len(process.stdout.splitlines()) == 1, process.stdout  # Ray says nothing there
     return next(line.removeprefix("came: ") for line in process.stdout.splitlines() if line.startswith("came: "))
 
 

@@ -1,5 +1,6 @@
 """The Ray that a job runs on: joined or started, kept quiet, left as it was found. Knows nothing of labels."""
 
+import contextlib
 import logging
 import os
 import platform
@@ -15,6 +16,7 @@ import ray
 from ray.data import DataContext
 
 from alt_ray.engine.autoscaling import machines_with
+from alt_ray.engine.machines import says_which_machines_change
 from alt_ray.engine.packing import Machine
 from alt_ray.errors import JobError
 
@@ -31,7 +33,7 @@ def cluster(address: str | None, wanted: Mapping[str, int] | None = None) -> Ite
     Raises JobError if the cluster can't be reached.
     """
     _set_up_data()
-    is_ours = not ray.is_initialized()
+    is_ours, where = not ray.is_initialized(), "this process's"
     if is_ours:
         where = address or os.environ.get("RAY_ADDRESS") or "local"
         # Ray logs an error about how Ray Data itself starts its actors, in every job; and a line about this setting.
@@ -51,7 +53,8 @@ def cluster(address: str | None, wanted: Mapping[str, int] | None = None) -> Ite
             )
             raise JobError(f"no Ray cluster at {where}: {exc}{hint}") from exc
     try:
-        yield machines_with(wanted or {})
+        with says_which_machines_change() if is_ours and where != "local" else contextlib.nullcontext():
+            yield machines_with(wanted or {})
     finally:
         if is_ours:
             ray.shutdown()

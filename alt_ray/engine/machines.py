@@ -1,0 +1,50 @@
+"""Says which machines a cluster loses and gets while a job runs: a line each, instead of Ray's pages. Knows nothing of the job.
+
+It is said with --quiet, too: who wonders why a job became slower must be able to tell.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import ray
+
+from alt_ray.engine.packing import described
+from alt_ray.engine.progress import announce
+
+LOOK_S = 5.0
+
+
+@contextlib.contextmanager
+def says_which_machines_change(look_s: float = LOOK_S) -> Iterator[None]:
+    """In the block, say of each machine that is lost or comes what it has."""
+    stop = threading.Event()
+    known = _machines()
+
+    def watch() -> None:
+        nonlocal known
+        while not stop.wait(look_s):
+            now = _machines()
+            for name in known.keys() - now.keys():
+                announce(f"a machine is lost: {name}, {known[name]}; what it had not finished is done again elsewhere")
+            for name in now.keys() - known.keys():
+                announce(f"a machine has come: {name}, {now[name]}")
+            known = now
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _machines() -> dict[str, str]:
+    """What each machine that is alive has, by its address and the beginning of its id."""
+    return {
+        f"{node['NodeManagerAddress']} {node['NodeID'][:8]}": described([node["Resources"]]).partition(" of ")[2]
+        or "no CPU"
+        for node in ray.nodes()
+        if node["Alive"]
+    }
