@@ -4,166 +4,37 @@ Everything heavy is imported inside the command that needs it, so that --help ta
 a job works.
 """
 
-import dataclasses
-import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from alt_ray import bundled
-from alt_ray.arguments import arguments_of, parse, parsed, with_config
-from alt_ray.config import CostOptions, DemoOptions, DoctorOptions, LabelOptions
-from alt_ray.config_features import EncodeOptions, RelabelOptions
-from alt_ray.config_train import EvaluateOptions, TrainJobOptions
+from alt_ray.arguments import parse
+from alt_ray.cli_jobs import (
+    DEFAULT_TAKEN,
+    FAILED,
+    OK,
+    WRONG_USAGE,
+    encode_command,
+    evaluate_command,
+    label_command,
+    relabel_command,
+    train_command,
+    tune_command,
+)
+from alt_ray.config import CostOptions, DemoOptions, DoctorOptions
 from alt_ray.errors import AltRayError, UsageError
-
-OK, FAILED, WRONG_USAGE = 0, 1, 2
 
 # What Ray would say on standard output, which is for results: of each worker that it ends when a job is stopped, and pages of
 # each machine that is lost. We say that in a line (engine.machines).
 UNSAID = "killed by `ray.kill`|infinite retries remaining|Raylet is terminated|has been marked dead|has died"
-
-DEFAULT_TAKEN = (
-    f"recipe {bundled.DEFAULT_RECIPE}, the default since no {{}} was named: a tiny model of a drawn world; "
-    "real videos need a real encoder"
-)
-
-
-def _label(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = arguments_of(LabelOptions, argv)
-    options = parsed(LabelOptions, arguments, program)
-    from alt_ray.engine.label import label
-    from alt_ray.engine.startup import Startup
-
-    say = _speaker(options.output.quiet)
-    say(_first_line("label", options, is_default))
-    summary = label(options, startup=Startup.of_process())
-    say(
-        f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
-        f"Results: {options.out}"
-    )
-    return _status(summary, options)
-
-
-def _encode(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = arguments_of(EncodeOptions, argv)
-    options = parsed(EncodeOptions, arguments, program)
-    from alt_ray.engine.encode import encode
-    from alt_ray.engine.startup import Startup
-
-    say = _speaker(options.output.quiet)
-    say(_first_line("encode", options, is_default))
-    summary = encode(options, startup=Startup.of_process())
-    say(
-        f"{summary.inputs} inputs: {summary.labelled} encoded, {summary.failed} failed, {summary.already_done} already done; "
-        f"{summary.bytes_per_clip / 1e6:.3g} MB a clip. Features: {options.out}"
-    )
-    return _status(summary, options)
-
-
-def _relabel(argv: Sequence[str], program: str) -> int:
-    options = parse(RelabelOptions, argv, program)
-    from alt_ray.engine.relabel import relabel
-    from alt_ray.engine.startup import Startup
-
-    say = _speaker(options.output.quiet)
-    adapter = options.adapter
-    if adapter is None:
-        from alt_ray.features.store import encoder_of_store
-
-        is_pocket = encoder_of_store(options.source) == bundled.POCKET
-        adapter = "the adapter pocket, since the features are of its encoder" if is_pocket else "none"
-    say(f"alt-ray relabel: {'no adapter: frozen CLIP, zero-shot' if adapter == 'none' else adapter}")
-    summary = relabel(options, startup=Startup.of_process())
-    say(
-        f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
-        f"Results: {options.out}"
-    )
-    return _status(summary, options)
-
-
-def _train(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = arguments_of(
-        TrainJobOptions, argv, has_default=_may_be_pocket(TrainJobOptions, argv, program)
-    )
-    options = parsed(TrainJobOptions, arguments, program)
-    from alt_ray.train_commands import train
-
-    say = _speaker(options.output.quiet)
-    say(
-        f"alt-ray train: {DEFAULT_TAKEN.format('--recipe')}" if is_default else f"alt-ray train: {options.model.method}"
-    )
-    status = train(options)
-    say(f"Run: {options.out}")
-    return status
-
-
-def _evaluate(argv: Sequence[str], program: str) -> int:
-    options = parse(EvaluateOptions, argv, program)
-    from alt_ray.train_commands import evaluate
-
-    say = _speaker(options.output.quiet)
-    say(
-        f"alt-ray evaluate: {'the adapter pocket, that ships' if options.adapter == bundled.POCKET else options.adapter}"
-    )
-    return evaluate(options)
-
-
-def _tune(argv: Sequence[str], program: str) -> int:
-    from alt_ray.config_tune import TuneOptions
-
-    sources = parsed(TuneOptions, with_config(TuneOptions, list(argv)), program).sources
-    from alt_ray.features.store import encoder_of_store
-
-    is_pocket = all(encoder_of_store(source) in (None, bundled.POCKET) for source in sources)
-    arguments, is_default = arguments_of(TuneOptions, argv, has_default=is_pocket)
-    options = parsed(TuneOptions, arguments, program)
-    from alt_ray.tune_commands import tune
-
-    say = _speaker(options.output.quiet)
-    what = f"sweep of {options.sweep}" if options.sweep else f"{options.search} search"
-    say(f"alt-ray tune: {DEFAULT_TAKEN.format('--recipe')}" if is_default else f"alt-ray tune: {what}")
-    status = tune(options)
-    say(f"Search: {options.out}")
-    return status
 
 
 def _track(argv: Sequence[str], program: str) -> int:
     from alt_ray.tracking_commands import TrackOptions, track
 
     return track(parse(TrackOptions, argv, program))
-
-
-def _may_be_pocket(kind: type[Any], argv: Sequence[str], program: str) -> bool:
-    """Whether the pocket recipe may be the default for a source: not for features of another encoder."""
-    source = parsed(kind, with_config(kind, list(argv)), program).source
-    from alt_ray.features.store import encoder_of_store
-
-    encoder = encoder_of_store(source)
-    return encoder in (None, bundled.POCKET)
-
-
-def _first_line(command: str, options: Any, is_default: bool) -> str:
-    """What a job works with, said before anything else."""
-    model = options.adapter or options.encoder.encoder
-    if options.encoder.pretrained == "none" and not options.adapter:
-        model = f"{model} with random weights: the {'labels' if command == 'label' else 'regions'} will mean nothing"
-    if is_default:
-        return f"alt-ray {command}: {DEFAULT_TAKEN.format('--encoder or --adapter')}"
-    return f"alt-ray {command}: recipe {options.recipe} ({model})" if options.recipe else f"alt-ray {command}: {model}"
-
-
-def _status(summary: Any, options: Any) -> int:
-    """Print the summary where JSON was asked for, and return the exit status by the share that failed."""
-    if options.output.json:
-        print(json.dumps(dataclasses.asdict(summary)))
-    problem = summary.too_many_failed(options.inputs.max_failed, options.out)
-    if problem is not None:
-        print(f"error: {problem}", file=sys.stderr)
-        return FAILED
-    return OK
 
 
 def _cost(argv: Sequence[str], program: str) -> int:
@@ -222,12 +93,12 @@ def _corpus(argv: Sequence[str], program: str) -> int:
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str], str], int]]] = {
-    "label": ("label videos, one row of labels or of failure for each", _label),
-    "encode": ("store the region features of videos, for training and labelling again and again", _encode),
-    "relabel": ("label stored regions: other labels, corpus or adapter, no video opened", _relabel),
-    "train": ("train adapters on stored regions, by a protocol of the field, and test them", _train),
-    "evaluate": ("test a trained adapter on stored regions, by a protocol of the field", _evaluate),
-    "tune": ("search alignment temperature and merge ratio for the best accuracy at a cost", _tune),
+    "label": ("label videos, one row of labels or of failure for each", label_command),
+    "encode": ("store the region features of videos, for training and labelling again and again", encode_command),
+    "relabel": ("label stored regions: other labels, corpus or adapter, no video opened", relabel_command),
+    "train": ("train adapters on stored regions, by a protocol of the field, and test them", train_command),
+    "evaluate": ("test a trained adapter on stored regions, by a protocol of the field", evaluate_command),
+    "tune": ("search alignment temperature and merge ratio for the best accuracy at a cost", tune_command),
     "submit": ("run one of these as a job on a Ray cluster elsewhere, and follow it", _submit),
     "track": ("recorded runs; send what a tracking server missed (--replay)", _track),
     "demo": ("draw 60 small videos, label them, and show what the model saw, offline", _demo),
@@ -277,10 +148,6 @@ def run_command(name: str, argv: Sequence[str], program: str) -> NoReturn:
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(FAILED)
-
-
-def _speaker(quiet: bool) -> Callable[[str], None]:
-    return (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
 
 
 def _interrupt(number: int, frame: object) -> None:

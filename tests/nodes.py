@@ -16,7 +16,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from alt_ray.cli import parsed
+from alt_ray.arguments import parsed
 from alt_ray.config import LabelOptions
 from alt_ray.config_features import EncodeOptions
 from alt_ray.config_tune import TuneOptions

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alt_ray.cli import COMMANDS, main, parse
+from alt_ray.arguments import parse
+from alt_ray.cli import COMMANDS, main
 from alt_ray.config import LabelOptions
 from alt_ray.config_tune import TuneOptions
 from alt_ray.errors import UsageError

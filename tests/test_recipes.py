@@ -13,7 +13,8 @@ import torch
 
 import alt_ray
 from alt_ray import bundled
-from alt_ray.cli import main, parse
+from alt_ray.arguments import parse
+from alt_ray.cli import main
 from alt_ray.config import EncoderOptions, LabelOptions
 from alt_ray.corpus.entities import Corpus, Entity
 from alt_ray.engine.request import ModelRequest
