@@ -20,13 +20,16 @@ from alt_ray.config_tune import TuneOptions
 from alt_ray.corpus.files import load_corpus
 from alt_ray.engine import tune_stores
 from alt_ray.engine.tune import tune
-from alt_ray.engine.tune_search import StopWhen, corpus_part, grid_of, plan_trials, random_of, repeated
+from alt_ray.engine.tune_experiment import Experiments
+from alt_ray.engine.tune_search import StopWhen, TrialResources, corpus_part, grid_of, plan_trials, random_of, repeated
 from alt_ray.engine.tune_stores import ensure_store, open_arms
+from alt_ray.engine.tune_trial import TrialJob
 from alt_ray.errors import FeatureError, UsageError
-from alt_ray.evaluation.trials import TrialSettings
+from alt_ray.evaluation.trials import TrialRecord, TrialSettings, read_trial
 from alt_ray.features.held import HeldStore, hold
 from alt_ray.features.store import FeatureStore
 from alt_ray.models.checkpoint import load_checkpoint
+from alt_ray.tracking import tracked
 from tests.stores import pocket_record, write_store
 from tests.test_label import end_what_is_left
 from tests.test_train import start
@@ -80,6 +83,18 @@ def test_a_grid_has_every_combination_once_and_takes_turns_among_stores(tmp_path
     assert len(points) == len({point.name for point in points}) == 12
     assert [point.arm for point in points[:4]] == ["a", "b", "a", "b"]
     assert grid_of(replace(given, trials=5), ["a", "b"], BASE) == points[:5]
+
+
+def test_states_of_stopped_trials_go_and_those_that_something_goes_on_from_stay(tmp_path: Path) -> None:
+    job = TrialJob({}, None, None, {}, None, None, BASE, {}, str(tmp_path))  # type: ignore[arg-type]
+    for status, temperature in (("stopped", 0.1), ("failed", 0.2), ("finished", 0.3)):
+        settings = replace(BASE, temperature=temperature)
+        TrialRecord(settings, status, 0.0, 0.0, 1.0).write(job.folder_of(settings))  # type: ignore[arg-type]
+        (job.folder_of(settings) / "checkpoints" / "epoch-0001").mkdir(parents=True)
+    with tracked(TrackingOptions(tracking_uri="none"), "tune", spool_folder=tmp_path) as run:
+        Experiments(job, TrialResources(1, 1.0, 0.0), tmp_path, None, run).forget_states()
+    left = {read_trial(folder.parent).status for folder in (tmp_path / "trials").glob("*/checkpoints")}  # type: ignore[union-attr]
+    assert left == {"failed", "finished"}
 
 
 def test_final_seeds_are_none_that_the_search_used() -> None:

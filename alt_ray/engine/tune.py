@@ -5,7 +5,6 @@ gives Tune the same trials again, and those that have ended answer at once (engi
 """
 
 import json
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,18 +12,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray import tune as ray_tune
-
 from alt_ray.config_tune import TuneOptions
 from alt_ray.engine.cluster import cluster, versions
-from alt_ray.engine.interrupts import first_interrupt
 from alt_ray.engine.progress import announce
 from alt_ray.engine.runfolder import RUN_FILE, RunFolder
+from alt_ray.engine.tune_experiment import Experiments
 from alt_ray.engine.tune_report import BEST, TuneReport, publish_best, track
 from alt_ray.engine.tune_search import (
     DEFAULT_TRIALS,
-    WAITING_CPUS,
     StopWhen,
     TrialResources,
     begun_before,
@@ -40,19 +35,15 @@ from alt_ray.engine.tune_search import (
 )
 from alt_ray.engine.tune_setup import job_of, measured_speeds, settings_of
 from alt_ray.engine.tune_stores import Arm, open_arms, sources_of
-from alt_ray.engine.tune_trial import TRIALS, TrialJob, run_trial
-from alt_ray.engine.tune_watch import Watch
+from alt_ray.engine.tune_trial import TRIALS, TrialJob
 from alt_ray.errors import JobError
 from alt_ray.evaluation.outcome import Outcome, outcome_of
 from alt_ray.evaluation.selection import Objective
-from alt_ray.evaluation.trials import TRIAL_FILE, TrialRecord, TrialSettings, read_trial, write_table
+from alt_ray.evaluation.trials import TrialSettings, read_trial, write_table
 from alt_ray.features.store import FeatureStore
 from alt_ray.remote.folder import RemoteFolder
 from alt_ray.remote.mirror import Mirror
 from alt_ray.tracking import Tracker, recorded, tracked
-
-TUNE_FOLDER = ".tune"
-MAX_FAILURES = 2  # of a trial whose worker died: it goes on from its last epoch
 
 Draw = Callable[[Path, Outcome], list[Path]]  # pictures and the page of what was found, into a folder
 
@@ -103,9 +94,9 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
                 status = "interrupted" if isinstance(exc, KeyboardInterrupt) else "failed"
                 folder.write_run({**record, "status": status, "tracking": run.reference()})
                 raise
-            status = "done" if report.is_whole else "interrupted" if search.was_asked else "out of time"
+            status = "done" if report.is_whole else "interrupted" if search.runs.was_asked else "out of time"
             folder.write_run({**record, "status": status, "tracking": run.reference()})
-            if search.was_asked:
+            if search.runs.was_asked:
                 raise KeyboardInterrupt
     _refuse_failed(options, report)
     return report
@@ -139,15 +130,14 @@ class _Search:
         begun_s: float,
     ) -> None:
         self.options, self.objective, self.job, self.arms, self.plan = options, objective, job, arms, plan
-        self.folder, self.trials, self.tracker, self.draw, self.begun_s = folder, trials, run, draw, begun_s
+        self.folder, self.tracker, self.draw, self.begun_s = folder, run, draw, begun_s
         self.deadline_s = None if options.budget_hours is None else begun_s + 3600 * options.budget_hours
-        self.was_asked = self.was_late = False  # to end
-        self.tune_s = self.own_s = self.cpu_s = 0.0
+        self.runs = Experiments(job, plan, folder.path, trials, run, options.output.quiet)
         self.speeds: dict[str, float] = {}
 
     def run(self) -> TuneReport:
         options, names = self.options, [arm.name for arm in self.arms]
-        if not self._has_begun():  # MLflow refuses parameters that change, such as --trials
+        if not self.runs.have_begun():  # MLflow refuses parameters that change, such as --trials
             self.tracker.params({**recorded(options), "resources": str(self.plan)})
         self.speeds = measured_speeds(options, self.arms, self.plan, self.folder)
         points: Sequence[TrialSettings] = []
@@ -155,14 +145,14 @@ class _Search:
             points = sweep_of(options, names, self.job.base)
         else:
             self._run_search(names)
-            points = [] if self.was_asked else self._candidates()
+            points = [] if self.runs.was_asked else self._candidates()
         finals = repeated(points, options.final_seeds)
         if finals:
             what = "values of the sweep" if options.sweep else "candidates"
             announce(f"tune: {len(points)} {what}, {options.final_seeds} seeds each", quiet=options.output.quiet)
             # A search has left time for its candidates; a sweep is all that there is.
             stop = StopWhen(self.deadline_s if options.sweep else None, 0, self.plan.slots)
-            self._experiment("sweep" if options.sweep else "final", stop, len(finals), tuple(finals))
+            self.runs.run("sweep" if options.sweep else "final", stop, len(finals), tuple(finals))
         return self._report(finals)
 
     def _run_search(self, names: list[str]) -> None:
@@ -172,79 +162,17 @@ class _Search:
         if options.search == "optuna":
             space, before = space_of(options, names), begun_before(self.folder.path)[:total]
             suggests = searcher(options, space, before, total)
-            self._experiment("search", stop, total, (), suggests, self._scheduler(()))
+            self.runs.run("search", stop, total, (), suggests, self._scheduler(()))
             return
         points = grid_of(options, names, base) if options.search == "grid" else random_of(options, names, base, total)
-        self._experiment("search", stop, len(points), tuple(points), schedule=self._scheduler(tuple(points)))
+        self.runs.run("search", stop, len(points), tuple(points), schedule=self._scheduler(tuple(points)))
 
     def _scheduler(self, listed: tuple[TrialSettings, ...]) -> Any:
         job = replace(self.job, listed=listed)
         return scheduler(self.options, lambda config: job.settings_of(config).arm)
 
-    def _experiment(
-        self,
-        phase: str,
-        stop: StopWhen,
-        total: int,
-        listed: tuple[TrialSettings, ...],
-        search: Any = None,
-        schedule: Any = None,
-    ) -> None:
-        """Run trials until all have ended or `stop` says so. With `listed` these are the trials, in their order."""
-        options, plan = self.options, self.plan
-        job = replace(self.job, listed=listed)
-        if self._has_ended(total, listed):
-            announce(f"tune: {phase}: all {total} trials were done before", quiet=options.output.quiet)
-            return
-        watch = Watch(job, self.tracker, total, phase, stop, self.trials, quiet=options.output.quiet)
-        # Several workers are Ray Train's, which asks for their CPUs itself: the trial only waits for them.
-        own = {"cpu": plan.cpus, "gpu": plan.gpus} if options.workers == 1 else {"cpu": WAITING_CPUS}
-        storage = self.folder.path / TUNE_FOLDER
-        shutil.rmtree(storage, ignore_errors=True)
-        tuner = ray_tune.Tuner(
-            ray_tune.with_resources(ray_tune.with_parameters(run_trial, job=job), own),
-            param_space={"number": ray_tune.grid_search(list(range(total)))} if listed else {},
-            tune_config=ray_tune.TuneConfig(
-                num_samples=1 if listed else total,
-                search_alg=search,
-                scheduler=schedule,
-                max_concurrent_trials=plan.slots,
-                # A worker keeps its process for the next trial: importing torch takes longer than a small trial. Ray Train's
-                # workers end with the trial that started them, and only with its process.
-                reuse_actors=options.workers == 1,
-            ),
-            run_config=ray_tune.RunConfig(
-                name=phase,
-                storage_path=str(storage),
-                verbose=0,
-                callbacks=[watch],
-                stop=stop,
-                failure_config=ray_tune.FailureConfig(max_failures=MAX_FAILURES),
-            ),
-        )
-        begun_s = time.perf_counter()
-        try:
-            with first_interrupt(stop.ask):
-                tuner.fit()
-        except (ray.exceptions.RayError, ray_tune.TuneError) as exc:
-            raise JobError(f"the trials could not be run ({exc}); run the same command again to go on") from exc
-        finally:
-            self.was_asked |= stop.is_asked
-            self.was_late |= stop.is_late
-            watch.close()
-            shutil.rmtree(storage, ignore_errors=True)
-            self.tune_s += time.perf_counter() - begun_s
-            self.own_s += watch.own_s
-            self.cpu_s += watch.cpu_s
-
-    def _has_ended(self, total: int, listed: tuple[TrialSettings, ...]) -> bool:
-        """Whether nothing is left to do: Tune, and workers for it, need not be started then."""
-        before = [read_trial(self.job.folder_of(settings)) for settings in listed] if listed else self._records()
-        ended = [r for r in before if r is not None and not (r.status == "failed" and self.job.retry_failed)]
-        return len(ended) >= total
-
     def _candidates(self) -> list[TrialSettings]:
-        done = [r for r in self._records() if r.status == "finished" and r.val is not None]
+        done = [r for r in self.runs.records() if r.status == "finished" and r.val is not None]
         if not self.objective.allowed([r.gflops for r in done]) or not self.options.final_seeds:
             return []
         chosen = self.objective.candidates(
@@ -252,14 +180,9 @@ class _Search:
         )
         return [done[i].settings for i in chosen]
 
-    def _records(self) -> list[TrialRecord]:
-        """What has ended, of the search alone: its seed is no final one's."""
-        folders = sorted((self.folder.path / TRIALS).glob("*"), key=lambda path: path.name)
-        found = [record for path in folders if (record := read_trial(path)) is not None]
-        return [record for record in found if record.settings.seed == self.job.base.seed]
-
     def _report(self, finals: Sequence[TrialSettings]) -> TuneReport:
-        records = [] if self.options.sweep else self._records()
+        self.runs.forget_states()
+        records = [] if self.options.sweep else self.runs.records()
         again = [read_trial(self.job.folder_of(settings)) for settings in finals]
         ended = [record for record in again if record is not None]
         task = self.job.task
@@ -273,15 +196,15 @@ class _Search:
             num_test=sum(map(len, task.tests.values())),
             sweep=self.options.sweep,
         )
-        is_whole = not (self.was_asked or self.was_late) and len(ended) == len(finals)
+        is_whole = not (self.runs.was_asked or self.runs.was_late) and len(ended) == len(finals)
         out = self.folder.path
         report = TuneReport(
             outcome,
             str(out) if self.folder.mirror is None else self.folder.uri,
             wall_s=time.time() - self.begun_s,
-            own_s=self.own_s,
-            cpu_s=self.cpu_s,
-            tune_s=self.tune_s,
+            own_s=self.runs.own_s,
+            cpu_s=self.runs.cpu_s,
+            tune_s=self.runs.tune_s,
             slots=self.plan.slots,
             is_whole=is_whole,
         )
@@ -294,9 +217,6 @@ class _Search:
             self.folder.send()
             track(self.tracker, out, report, files)
         return report
-
-    def _has_begun(self) -> bool:
-        return any((self.folder.path / TRIALS).glob(f"*/{TRIAL_FILE}"))
 
 
 def trials_of(folder: RunFolder) -> Mirror | None:
