@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -180,13 +180,26 @@ async def _show_log(job: Submission) -> None:
             job.heard(new)
 
 
+@contextlib.contextmanager
+def _only(address: str) -> Iterator[None]:
+    """In the block, Ray's own variable says nothing else: Ray takes what it says in place of an address that it is given."""
+    before = os.environ.get("RAY_API_SERVER_ADDRESS")
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        yield
+    finally:
+        os.environ.pop("RAY_API_SERVER_ADDRESS")
+        if before is not None:
+            os.environ["RAY_API_SERVER_ADDRESS"] = before
+
+
 def _client(address: str) -> JobSubmissionClient:
     token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the cluster's token"
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # which Ray would otherwise take in place of what it is given
     for name in ("dashboard_sdk", "job.sdk"):
         logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
     try:
-        return JobSubmissionClient(address)
+        with _only(address):
+            return JobSubmissionClient(address)
     except ray.exceptions.AuthenticationError as exc:
         what = "refuses the token" if "nvalid" in str(exc) else "wants a token, and none was found"
         raise JobError(f"the cluster at {address} {what}: {token}") from exc
