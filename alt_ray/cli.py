@@ -28,7 +28,10 @@ from alt_ray.errors import AltRayError, UsageError
 
 # What Ray would say on standard output, which is for results: of each worker that it ends when a job is stopped, and pages of
 # each machine that is lost. We say that in a line (engine.machines).
-UNSAID = "killed by `ray.kill`|infinite retries remaining|Raylet is terminated|has been marked dead|has died"
+UNSAID = (
+    "killed by `ray.kill`|infinite retries remaining|Raylet is terminated|has been marked dead|has died|"
+    "PYTHON worker processes have been started"
+)
 
 
 def _track(argv: Sequence[str], program: str) -> int:
