@@ -26,8 +26,8 @@ from alt_ray.cli_jobs import (
 from alt_ray.config import CostOptions, DemoOptions, DoctorOptions
 from alt_ray.errors import AltRayError, UsageError
 
-# What Ray would say on standard output, which is for results: of each worker that it ends when a job is stopped, and pages of
-# each machine that is lost. We say that in a line (engine.machines).
+# What Ray would say on standard output, which is for results: of each worker that it ends when a job is stopped, of many that
+# it starts, and pages of each machine that is lost. We say that in a line (engine.machines).
 UNSAID = (
     "killed by `ray.kill`|infinite retries remaining|Raylet is terminated|has been marked dead|has died|"
     "PYTHON worker processes have been started"

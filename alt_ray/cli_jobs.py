@@ -24,34 +24,23 @@ DEFAULT_TAKEN = (
 
 
 def label_command(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = arguments_of(LabelOptions, argv)
-    options = parsed(LabelOptions, arguments, program)
+    options = _over_videos("label", LabelOptions, argv, program)
     from alt_ray.engine.label import label
     from alt_ray.engine.startup import Startup
 
-    say = _speaker(options.output.quiet)
-    say(_first_line("label", options, is_default))
     summary = label(options, startup=Startup.of_process())
-    say(
-        f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
-        f"Results: {options.out}"
-    )
+    _speaker(options.output.quiet)(f"{_balance(summary, 'labelled')}. Results: {options.out}")
     return _status(summary, options)
 
 
 def encode_command(argv: Sequence[str], program: str) -> int:
-    arguments, is_default = arguments_of(EncodeOptions, argv)
-    options = parsed(EncodeOptions, arguments, program)
+    options = _over_videos("encode", EncodeOptions, argv, program)
     from alt_ray.engine.encode import encode
     from alt_ray.engine.startup import Startup
 
-    say = _speaker(options.output.quiet)
-    say(_first_line("encode", options, is_default))
     summary = encode(options, startup=Startup.of_process())
-    say(
-        f"{summary.inputs} inputs: {summary.labelled} encoded, {summary.failed} failed, {summary.already_done} already done; "
-        f"{summary.bytes_per_clip / 1e6:.3g} MB a clip. Features: {options.out}"
-    )
+    size = f"{summary.bytes_per_clip / 1e6:.3g} MB a clip"
+    _speaker(options.output.quiet)(f"{_balance(summary, 'encoded')}; {size}. Features: {options.out}")
     return _status(summary, options)
 
 
@@ -69,10 +58,7 @@ def relabel_command(argv: Sequence[str], program: str) -> int:
         adapter = "the adapter pocket, since the features are of its encoder" if is_pocket else "none"
     say(f"alt-ray relabel: {'no adapter: frozen CLIP, zero-shot' if adapter == 'none' else adapter}")
     summary = relabel(options, startup=Startup.of_process())
-    say(
-        f"{summary.inputs} inputs: {summary.labelled} labelled, {summary.failed} failed, {summary.already_done} already done. "
-        f"Results: {options.out}"
-    )
+    say(f"{_balance(summary, 'labelled')}. Results: {options.out}")
     return _status(summary, options)
 
 
@@ -120,6 +106,18 @@ def tune_command(argv: Sequence[str], program: str) -> int:
     status = tune(options)
     say(f"Search: {options.out}")
     return status
+
+
+def _over_videos(command: str, kind: type[Any], argv: Sequence[str], program: str) -> Any:
+    """The options of a job over videos, which are said in its first line."""
+    arguments, is_default = arguments_of(kind, argv)
+    options = parsed(kind, arguments, program)
+    _speaker(options.output.quiet)(_first_line(command, options, is_default))
+    return options
+
+
+def _balance(summary: Any, done: str) -> str:
+    return f"{summary.inputs} inputs: {summary.labelled} {done}, {summary.failed} failed, {summary.already_done} already done"
 
 
 def _may_be_pocket(kind: type[Any], argv: Sequence[str], program: str) -> bool:

@@ -4,11 +4,12 @@ It is said with --quiet, too: who wonders why a job became slower must be able t
 """
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 import ray
+import ray.exceptions
 
+from alt_ray.engine.looking import looking
 from alt_ray.engine.packing import described
 from alt_ray.engine.progress import announce
 
@@ -18,12 +19,11 @@ LOOK_S = 5.0
 @contextlib.contextmanager
 def says_which_machines_change(look_s: float = LOOK_S) -> Iterator[None]:
     """In the block, say of each machine that is lost or comes what it has."""
-    stop = threading.Event()
     known = _machines()
 
-    def watch() -> None:
+    def look() -> None:
         nonlocal known
-        while not stop.wait(look_s):
+        with contextlib.suppress(ray.exceptions.RayError):  # a cluster that is gone is the job's to say
             now = _machines()
             for name in known.keys() - now.keys():
                 announce(f"a machine is lost: {name}, {known[name]}; what it had not finished is done again elsewhere")
@@ -31,13 +31,8 @@ def says_which_machines_change(look_s: float = LOOK_S) -> Iterator[None]:
                 announce(f"a machine has come: {name}, {now[name]}")
             known = now
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with looking(look, look_s):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _machines() -> dict[str, str]:

@@ -5,15 +5,14 @@ Knows nothing of what is said.
 """
 
 import contextlib
-import threading
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from alt_ray.engine.looking import looking
 from alt_ray.errors import JobError
 
 INTERVAL_S = 0.5
@@ -77,35 +76,21 @@ class Sender:
             raise JobError("another attempt of this training has begun: nothing more is said by this one")
 
 
-class Mailbox:
-    """The driver's end: hands each entry to `hear` until its block ends. `sender` may be given to workers."""
+@contextlib.contextmanager
+def mailbox(hear: Callable[[dict[str, Any]], None]) -> Iterator[Sender]:
+    """Hand each entry to `hear` until the block ends; what the block is given may be given to workers."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(_Box).options(num_cpus=0, scheduling_strategy=here).remote()
 
-    def __init__(self, hear: Callable[[dict[str, Any]], None]) -> None:
-        self.hear = hear
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._actor: Any = ray.remote(_Box).options(num_cpus=0, scheduling_strategy=here).remote()
-        self.sender = Sender(self._actor)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+    def look() -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # a cluster that is gone must not hide why
-            self._hear()
-            ray.kill(self._actor)
+            for entry in ray.get(actor.take.remote()):
+                hear(entry)
 
-    def _follow(self) -> None:
+    try:
+        with looking(look, INTERVAL_S):
+            yield Sender(actor)
+    finally:
+        look()
         with contextlib.suppress(ray.exceptions.RayError):
-            while not self._stop.wait(INTERVAL_S):
-                self._hear()
-
-    def _hear(self) -> None:
-        for entry in ray.get(self._actor.take.remote()):
-            self.hear(entry)
+            ray.kill(actor)

@@ -19,7 +19,7 @@ from typing import Any
 import ray.train
 import ray.train.torch
 
-from alt_ray.engine.mailbox import Mailbox, Sender
+from alt_ray.engine.mailbox import Sender, mailbox
 from alt_ray.engine.waiting import says_what_workers_wait_for
 from alt_ray.errors import AltRayError, JobError, UsageError
 from alt_ray.remote.folder import RemoteFolder, is_remote
@@ -56,10 +56,10 @@ def train_on_workers(
     Raises UsageError and JobError of workers, and JobError where they failed more than MAX_FAILURES times.
     """
     each = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
-    with tempfile.TemporaryDirectory(prefix="alt_ray_train_") as storage, Mailbox(hear) as mailbox:
+    with tempfile.TemporaryDirectory(prefix="alt_ray_train_") as storage, mailbox(hear) as sender:
         trainer = ray.train.torch.TorchTrainer(
             _worker,
-            train_loop_config={"job": job, "owner": owner, "mailbox": mailbox.sender},
+            train_loop_config={"job": job, "owner": owner, "sender": sender},
             torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=num_workers, use_gpu=gpus_per_worker > 0, resources_per_worker=each
@@ -75,7 +75,7 @@ def train_on_workers(
                 trainer.fit()
         except Exception as exc:
             raise _cause(exc) from exc
-        said = mailbox.sender.how_it_ended()
+        said = sender.how_it_ended()
     if (error := said.get("error")) is not None:
         raise (UsageError if error["is_usage"] else JobError)(error["message"])
     if "results" not in said:
@@ -90,24 +90,24 @@ def _worker(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     place = place_of(device)
     owner = _of_attempt(config["owner"], place)
-    mailbox: Sender = config["mailbox"].of(owner.attempt)
+    sender: Sender = config["sender"].of(owner.attempt)
     if place.rank == 0:
-        mailbox.begin(owner.attempt)
+        sender.begin(owner.attempt)
     place.barrier()
     # What it says would only happen again; Ray starts failed workers again, whatever they failed of. All return, or none.
-    if place.share("error" in mailbox.how_it_ended()):
+    if place.share("error" in sender.how_it_ended()):
         return
     try:
         with _copy_of(job, place) as mirror:
             own = job if mirror is None else replace(job, out=str(mirror.path))
-            place = place_of(device, mailbox.put, partial(owner.writing, mirror))
+            place = place_of(device, sender.put, partial(owner.writing, mirror))
             results = run_tasks(own, place)
     except AltRayError as exc:
         with contextlib.suppress(JobError):  # it is another attempt's to say now
-            mailbox.end("error", {"message": str(exc), "is_usage": isinstance(exc, UsageError)})
+            sender.end("error", {"message": str(exc), "is_usage": isinstance(exc, UsageError)})
         raise
     if place.rank == 0:
-        mailbox.end("results", results)
+        sender.end("results", results)
 
 
 @contextlib.contextmanager

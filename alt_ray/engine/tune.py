@@ -21,7 +21,6 @@ from alt_ray.engine.tune_report import BEST, TuneReport, publish_best, track
 from alt_ray.engine.tune_search import (
     DEFAULT_TRIALS,
     StopWhen,
-    TrialResources,
     begun_before,
     grid_of,
     plan_trials,
@@ -35,7 +34,7 @@ from alt_ray.engine.tune_search import (
 )
 from alt_ray.engine.tune_setup import job_of, measured_speeds, settings_of
 from alt_ray.engine.tune_stores import Arm, open_arms, sources_of
-from alt_ray.engine.tune_trial import TRIALS, TrialJob
+from alt_ray.engine.tune_trial import TRIALS
 from alt_ray.errors import JobError
 from alt_ray.evaluation.outcome import Outcome, outcome_of
 from alt_ray.evaluation.selection import Objective
@@ -43,7 +42,7 @@ from alt_ray.evaluation.trials import TrialSettings, read_trial, write_table
 from alt_ray.features.store import FeatureStore
 from alt_ray.remote.folder import RemoteFolder
 from alt_ray.remote.mirror import Mirror
-from alt_ray.tracking import Tracker, recorded, tracked
+from alt_ray.tracking import recorded, tracked
 
 Draw = Callable[[Path, Outcome], list[Path]]  # pictures and the page of what was found, into a folder
 
@@ -87,7 +86,8 @@ def tune(options: TuneOptions, *, draw: Draw = no_pictures) -> TuneReport:
             for arm in arms:
                 run.lineage(f"features {arm.name}", arm.uri, arm.digest, FeatureStore(arm.uri).run_reference())
             job = replace(job, origin={"tracking": run.reference(), "protocol_options": asdict(options.protocol)})
-            search = _Search(options, objective, job, arms, plan, folder, trials, run, draw, begun_s)
+            runs = Experiments(job, plan, folder.path, trials, run, options.output.quiet)
+            search = _Search(options, objective, arms, runs, folder, draw, begun_s)
             try:
                 report = search.run()
             except BaseException as exc:
@@ -120,19 +120,16 @@ class _Search:
         self,
         options: TuneOptions,
         objective: Objective,
-        job: TrialJob,
         arms: list[Arm],
-        plan: TrialResources,
+        runs: Experiments,
         folder: RunFolder,
-        trials: Mirror | None,
-        run: Tracker,
         draw: Draw,
         begun_s: float,
     ) -> None:
-        self.options, self.objective, self.job, self.arms, self.plan = options, objective, job, arms, plan
-        self.folder, self.tracker, self.draw, self.begun_s = folder, run, draw, begun_s
+        self.options, self.objective, self.arms, self.runs = options, objective, arms, runs
+        self.job, self.plan, self.tracker = runs.job, runs.plan, runs.tracker
+        self.folder, self.draw, self.begun_s = folder, draw, begun_s
         self.deadline_s = None if options.budget_hours is None else begun_s + 3600 * options.budget_hours
-        self.runs = Experiments(job, plan, folder.path, trials, run, options.output.quiet)
         self.speeds: dict[str, float] = {}
 
     def run(self) -> TuneReport:

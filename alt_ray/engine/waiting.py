@@ -4,12 +4,12 @@ It is said with --quiet, too: who sees a job that does not begin must be able to
 """
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping
 
 import ray
 from ray.util import placement_group_table
 
+from alt_ray.engine.looking import looking
 from alt_ray.engine.packing import units
 from alt_ray.engine.progress import announce
 
@@ -28,23 +28,17 @@ def says_what_workers_wait_for(
     num_workers: int, each: Mapping[str, float], notice_s: float = NOTICE_S
 ) -> Iterator[None]:
     """In the block, Ray Train may wait for `num_workers` bundles of this job; say so each time that it takes `notice_s`."""
-    stop = threading.Event()
+    looks = 0
 
-    def watch() -> None:
-        looks = 0
-        while not stop.wait(LOOK_S):
-            looks = looks + 1 if _is_waiting(num_workers, each) else 0
-            if looks == max(1, round(notice_s / LOOK_S)):
-                share = ", ".join(f"{number:g} {name}" for name, number in each.items())
-                say_waiting(f"{num_workers} workers of {share} each")
+    def look() -> None:
+        nonlocal looks
+        looks = looks + 1 if _is_waiting(num_workers, each) else 0
+        if looks == max(1, round(notice_s / LOOK_S)):
+            share = ", ".join(f"{number:g} {name}" for name, number in each.items())
+            say_waiting(f"{num_workers} workers of {share} each")
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with looking(look, LOOK_S):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _is_waiting(num_workers: int, each: Mapping[str, float]) -> bool:
