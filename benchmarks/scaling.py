@@ -18,7 +18,7 @@ import ray
 
 from alt_ray.config import ClusterOptions
 from alt_ray.engine.cluster import cluster
-from alt_ray.engine.job import decoded_clips, results_of, through_encoders
+from alt_ray.engine.pipeline import decoded_clips, results_of, through_encoders
 from alt_ray.engine.resources import plan_cluster
 from alt_ray.engine.stages import DecodeSettings
 from alt_ray.video.sampling import ClipSpec
@@ -57,7 +57,7 @@ def measure(num_clips: int, workers: int) -> tuple[float, float]:
             stages = through_encoders(decoded_clips(clips, decode, plan), Encode, (), num_clips, plan)
             begun_s = time.monotonic()
             ends, done = [], 0
-            for table in results_of(stages):
+            for table in results_of(stages, plan, num_clips):
                 done += table.num_rows
                 ends.append((time.monotonic(), done))
     finally:

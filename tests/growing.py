@@ -6,18 +6,20 @@ The same as ray.cluster_utils.AutoscalingCluster, whose files are missing in Ray
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray.util
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID as HEAD
+
+from tests.test_label import end_what_is_left
 
 
 @contextmanager
@@ -28,6 +30,7 @@ def growing_cluster(max_workers: int, cpus: int = 1) -> Iterator[dict[str, str]]
         address = f"{ray.util.get_node_ip_address()}:{port}"
         config = Path(folder) / "autoscaling.json"
         config.write_text(json.dumps(_config(address, max_workers, cpus)))
+        mark = f"{os.getpid()}-{uuid.uuid4().hex}"
         environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         head = subprocess.Popen(
             [
@@ -36,7 +39,13 @@ def growing_cluster(max_workers: int, cpus: int = 1) -> Iterator[dict[str, str]]
                 *("--include-dashboard", "false", "--object-store-memory", str(200 * 2**20)),
                 *("--autoscaling-config", str(config)),
             ],
-            env={**environment, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", **V2},
+            env={
+                **environment,
+                "RAY_FAKE_CLUSTER": "1",
+                "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+                "ALT_RAY_TEST_MARK": mark,
+                **V2,
+            },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -44,12 +53,9 @@ def growing_cluster(max_workers: int, cpus: int = 1) -> Iterator[dict[str, str]]
             _wait_for(port, head)
             yield {**environment, "RAY_ADDRESS": address}
         finally:
-            head.send_signal(signal.SIGTERM)
+            head.kill()  # Ray itself takes half a minute to end
             head.wait()
-            for command in Path("/proc").glob("[0-9]*/cmdline"):  # the workers are the autoscaler's, not the head's
-                with suppress(OSError):
-                    if folder in command.read_text():
-                        os.kill(int(command.parent.name), signal.SIGKILL)
+            end_what_is_left(mark)  # the workers are the autoscaler's, not the head's
 
 
 def _config(address: str, max_workers: int, cpus: int) -> dict[str, object]:

@@ -25,6 +25,7 @@ from alt_ray.engine.label import label
 from alt_ray.engine.tune import tune
 
 DECODER, JOB = "tests.faulty_decoder:decode", "--job"
+WORKERS = {"label": "LabelClips", "encode": "EncodeClips", "tune": ""}
 
 
 def change_machines(gate: Path, published: str, command: str, arguments: list[str]) -> None:
@@ -38,7 +39,7 @@ def change_machines(gate: Path, published: str, command: str, arguments: list[st
         cluster.remove_node(nodes[0], allow_graceful=False)
         new = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        wait_until(lambda: has_workers(new.node_id, 1 if command == "tune" else 2), job)
+        wait_until(lambda: has_worker(new.node_id, WORKERS[command]), job)
         print(f"came: {new.node_id[:8]}", flush=True)
     finally:
         gate.touch()
@@ -57,10 +58,11 @@ def run_job(command: str, arguments: list[str]) -> None:
         tune(parsed(TuneOptions, arguments, "tune"))
 
 
-def has_workers(node_id: str, number: int) -> bool:
-    """Whether workers of the job stand on a machine."""
+def has_worker(node_id: str, kind: str) -> bool:
+    """Whether a worker of this kind, one that makes results, stands on a machine."""
     actors = ray._private.state.actors().values()
-    return sum(actor["State"] == "ALIVE" and actor["Address"]["NodeID"] == node_id for actor in actors) >= number
+    here = [actor for actor in actors if actor["State"] == "ALIVE" and actor["Address"]["NodeID"] == node_id]
+    return any(kind in actor["ActorClassName"] for actor in here)
 
 
 def wait_until(condition: Callable[[], bool], job: "subprocess.Popen[bytes]", limit_s: float = 300) -> None:

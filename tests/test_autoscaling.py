@@ -6,12 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
+from ray.util.placement_group import placement_group_table
 
 from alt_ray.config import ClusterOptions
+from alt_ray.engine import autoscaling
+from alt_ray.engine.autoscaling import asks_for_machines
 from alt_ray.engine.resources import plan_cluster
 from alt_ray.errors import UsageError
 from tests.growing import growing_cluster
 from tests.media import tiny_clip, write_video
+from tests.test_waiting import wait_until
 
 GIB = 2**30
 CPUS, GPUS = {"CPU": 8.0, "memory": 64.0 * GIB}, {"CPU": 8.0, "GPU": 1.0, "memory": 64.0 * GIB}
@@ -34,12 +39,39 @@ def test_encoders_grow_with_the_gpus_and_decoders_with_the_cpus() -> None:
     plan = plan_cluster([GPUS], ClusterOptions(max_cpus=32, max_gpus=4, gpus_per_actor=0.5))
     assert (plan.num_encoders, plan.most_encoders) == (2, 8)
     assert plan.most_decoders == 4 * plan.num_decoders
-    only_gpus = plan_cluster([GPUS], ClusterOptions(max_gpus=4))
-    assert (only_gpus.most_encoders, only_gpus.more_decoders) == (4, 0)
+    only_gpus = plan_cluster([GPUS], ClusterOptions(max_gpus=4))  # each brings as many CPUs as that which is there
+    assert (only_gpus.most_encoders, only_gpus.most_decoders) == (4, 4 * only_gpus.num_decoders)
+    assert (only_gpus.most_cpus, only_gpus.most_gpus) == (0, 4)
 
 
 def test_a_maximum_below_what_is_there_takes_nothing_away() -> None:
     assert plan_cluster([CPUS], ClusterOptions(max_cpus=2)) == plan_cluster([CPUS], ClusterOptions())
+
+
+def test_no_machine_is_asked_for_that_no_clip_is_left_for() -> None:
+    plan = plan_cluster([CPUS], ClusterOptions(max_cpus=32))
+    assert plan.machines_for(10_000) == {"CPU": 32}
+    assert plan.machines_for(16 * plan.batch_clips) == {"CPU": 16}
+    gpus = plan_cluster([GPUS], ClusterOptions(max_cpus=32, max_gpus=4))
+    assert gpus.machines_for(10_000) == {"CPU": 32, "GPU": 4}
+    assert gpus.machines_for(2 * gpus.batch_clips)["GPU"] == 2
+    assert plan_cluster([CPUS], ClusterOptions()).machines_for(10_000) == {}
+
+
+def test_what_is_missing_is_asked_for_until_the_block_ends(ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoscaling, "LOOK_S", 0.1)
+    there = int(ray.cluster_resources()["CPU"])
+    before = set(placement_group_table())
+
+    def waiting() -> list[dict[str, float]]:
+        groups = [group for key, group in placement_group_table().items() if key not in before]
+        return [bundle for group in groups if group["state"] == "PENDING" for bundle in group["bundles"].values()]
+
+    with asks_for_machines({"CPU": there + 3, "GPU": 2}):
+        # As many as there are CPUs may find a place, and are given back; the GPUs can only be waited for.
+        wait_until(lambda: waiting().count({"GPU": 1.0}) == 2)
+        assert ray.get(ray.remote(num_cpus=there)(lambda: 42).remote(), timeout=60) == 42
+    assert waiting() == []
 
 
 def test_waiting_for_more_than_the_maximum_is_refused() -> None:
@@ -60,25 +92,28 @@ summary = label(
         out=f"{folder}/out",
         labels="walking,running",
         encoder=EncoderOptions(encoder=f"{folder}/tiny.json", pretrained="none", merge_r=2),
-        cluster=ClusterOptions(max_cpus=2),
+        cluster=ClusterOptions(max_cpus=4),
     ),
     decode_function="tests.faulty_decoder:decode",
 )
 ray.init(logging_level="ERROR", log_to_driver=False)
 machines = sorted(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-actors = ray._private.state.actors().values()  # also of the job that has ended; decoding is its limit
-used = {actor["Address"]["NodeID"] for actor in actors if "DecodeClips" in actor["ActorClassName"] and actor["Pid"]}
-print(json.dumps([summary.inputs, summary.labelled, machines, len(used)]))
+print(json.dumps([summary.inputs, summary.labelled, machines]))
 """
 
 
 @pytest.mark.slow
-def test_a_job_on_a_head_without_cpus_waits_for_a_machine_and_grows_to_two(tmp_path: Path) -> None:
+def test_a_job_on_a_head_without_cpus_waits_for_a_machine_and_grows_to_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny_clip(tmp_path)
+    decoded = tmp_path / "machines that decoded"
+    decoded.mkdir()
+    monkeypatch.setenv("ALT_RAY_TEST_MACHINES", str(decoded))  # the workers' environment is that of the cluster
     (tmp_path / "videos").mkdir()
-    for i in range(120):
-        write_video(tmp_path / "videos" / f"slow {i}.mp4", num_frames=8)
-    with growing_cluster(max_workers=2) as environment:
+    for i in range(64):
+        write_video(tmp_path / "videos" / f"until two machines decode {i}.mp4", num_frames=8)
+    with growing_cluster(max_workers=2, cpus=2) as environment:
         # How often Ray Data looks whether more machines would help: every 10 s, over the last 10 s, unless told otherwise.
         often = {"RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS": "1", "RAY_DATA_CLUSTER_UTIL_AVG_WINDOW_S": "1"}
         run = subprocess.run(
@@ -89,6 +124,7 @@ def test_a_job_on_a_head_without_cpus_waits_for_a_machine_and_grows_to_two(tmp_p
             timeout=300,
         )
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout.splitlines()[-1]) == [120, 120, [0, 1, 1], 2]
+    assert json.loads(run.stdout.splitlines()[-1]) == [64, 64, [0, 2, 2]]
+    assert len(list(decoded.iterdir())) == 2
     assert "waiting for machines with 1 CPUs (so far 0 CPUs" in run.stderr
-    assert "growing with the cluster to 2 and 2" in run.stderr
+    assert "growing with the cluster to 4 and 4" in run.stderr

@@ -1,10 +1,19 @@
 """How a cluster is divided: everything fits, and what can't fit is refused at once."""
 
+from itertools import product
+
 import pytest
 
 from alt_ray.config import ClusterOptions
 from alt_ray.engine.packing import Machine, described, largest_share, machines_of, slots
-from alt_ray.engine.resources import Resources, plan_cluster, plan_resources, plan_training
+from alt_ray.engine.resources import (
+    DECODER_SHARE,
+    ENCODER_SHARE,
+    Resources,
+    plan_cluster,
+    plan_resources,
+    plan_training,
+)
 from alt_ray.errors import UsageError
 
 GIB = 2**30
@@ -116,9 +125,21 @@ def test_encoders_and_decoders_fit_on_the_machines_as_they_are(
     cpus: tuple[float, ...], options: ClusterOptions
 ) -> None:
     plan = plan_cluster(machines(*cpus), options)
-    assert sum(slots(0.6 * own, plan.encoder_cpus) for own in cpus) >= plan.num_encoders
-    assert sum(slots(0.3 * own, plan.decoder_cpus) for own in cpus) >= plan.num_decoders
+    assert sum(slots(ENCODER_SHARE * own, plan.encoder_cpus) for own in cpus) >= plan.num_encoders
+    assert sum(slots(DECODER_SHARE * own, plan.decoder_cpus) for own in cpus) >= plan.num_decoders
     assert plan.encoder_threads <= max(cpus)
+
+
+@pytest.mark.parametrize("cpus", [(1, 1), (1, 1, 1), (1, 1, 1, 1), (1, 2), (2, 2, 2), (1, 3, 2), (4, 4)])
+def test_every_worker_finds_a_place_however_the_others_stand(cpus: tuple[float, ...]) -> None:
+    """Ray places actors as it likes: whoever comes first may pile up on one machine."""
+    plan = plan_cluster(machines(*cpus), ClusterOptions())
+    encoders, decoders = (plan.num_encoders, plan.encoder_cpus), (plan.num_decoders, plan.decoder_cpus)
+    for (first, first_cpus), (second, second_cpus) in ((encoders, decoders), (decoders, encoders)):
+        for standing in product(*(range(slots(own, first_cpus) + 1) for own in cpus)):
+            if sum(standing) == first:
+                left = [own - number * first_cpus for own, number in zip(cpus, standing, strict=True)]
+                assert sum(slots(own, second_cpus) for own in left) >= second, standing
 
 
 def test_an_encoder_beside_a_gpu_finds_a_place_wherever_decoders_stand() -> None:

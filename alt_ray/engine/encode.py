@@ -19,8 +19,9 @@ from alt_ray.config_features import EncodeOptions
 from alt_ray.engine.annotate import annotate
 from alt_ray.engine.cluster import cluster
 from alt_ray.engine.encode_stages import EncodeClips, WriteRegions
-from alt_ray.engine.job import INPUT_COLUMNS, ClipJob, Summary, decoded_clips, results_of, through_encoders
+from alt_ray.engine.job import ClipJob, Summary
 from alt_ray.engine.label import POCKET_NOTE, RANDOM_NOTE
+from alt_ray.engine.pipeline import INPUT_COLUMNS, decoded_clips, results_of, through_encoders
 from alt_ray.engine.progress import announce
 from alt_ray.engine.request import EncodeRequest, PreparedEncoder
 from alt_ray.engine.resources import Resources, plan_cluster
@@ -98,7 +99,8 @@ def encode(
         def stream(clips: pa.Table) -> Iterator[pa.Table]:
             # Sources are often sorted by label, and training mixes the clips of a few parts at a time: parts must be mixed.
             mixed = take(clips, np.random.default_rng(0).permutation(clips.num_rows))
-            return results_of(encode_dataset(mixed, decode, request, prepared, record, folder.uri, plan))
+            dataset = encode_dataset(mixed, decode, request, prepared, record, folder.uri, plan)
+            return results_of(dataset, plan, clips.num_rows)
 
         publishers: list[PartPublisher] = []
 

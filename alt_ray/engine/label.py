@@ -17,7 +17,8 @@ from alt_ray.corpus.entities import read_templates
 from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster
-from alt_ray.engine.job import ClipJob, Summary, decoded_clips, results_of, through_encoders
+from alt_ray.engine.job import ClipJob, Summary
+from alt_ray.engine.pipeline import decoded_clips, results_of, through_encoders
 from alt_ray.engine.progress import announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
@@ -90,7 +91,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION, star
         )
 
         def stream(clips: pa.Table) -> Iterator[pa.Table]:
-            return results_of(label_dataset(clips, decode, request, prepared, plan))
+            return results_of(label_dataset(clips, decode, request, prepared, plan), plan, clips.num_rows)
 
         settings = {**prepared.identity, "views": decode.spec.test_views}
         if decode.spec.num_crops > 1:

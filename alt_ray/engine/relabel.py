@@ -21,8 +21,9 @@ from alt_ray.corpus.entities import read_templates
 from alt_ray.corpus.files import load_corpus
 from alt_ray.corpus.labels import read_labels
 from alt_ray.engine.cluster import cluster
-from alt_ray.engine.job import ClipJob, Summary, pool, results_of
+from alt_ray.engine.job import ClipJob, Summary
 from alt_ray.engine.label import made_of_adapter, notes_of
+from alt_ray.engine.pipeline import pool, results_of
 from alt_ray.engine.progress import announce
 from alt_ray.engine.request import ModelRequest, PreparedModel
 from alt_ray.engine.resources import Resources, plan_cluster
@@ -89,7 +90,7 @@ def relabel(options: RelabelOptions, *, startup: Startup | None = None) -> Summa
         startup.end("embedding the texts")
 
         def stream(remaining: pa.Table) -> Iterator[pa.Table]:
-            return results_of(relabel_dataset(store, remaining, request, prepared, plan))
+            return results_of(relabel_dataset(store, remaining, request, prepared, plan), plan, remaining.num_rows)
 
         settings = {**prepared.identity, "views": store.record.sampling["views"]}
         return ClipJob(

@@ -13,8 +13,9 @@ from alt_ray.config import ClusterOptions, Device
 from alt_ray.engine.packing import Machine, described, gpu_slots, largest_share, slots, total
 from alt_ray.errors import UsageError
 
-# Shares of a core on a CPU-only cluster: a decoder's own process waits for its child, and the encoder is the usual limit.
-DECODER_SHARE, ENCODER_SHARE = 0.3, 0.6
+# Shares of a core on a CPU-only cluster: a decoder's own process waits for its child, and the encoder is the usual limit. What
+# is left over lets Ray place them unevenly: with 0.3 and 0.6, two decoders on a machine with one core left an encoder no place.
+DECODER_SHARE, ENCODER_SHARE = 0.2, 0.5
 # Encoders with one thread each beat one encoder with all of them (7.5 against 5.5 videos/s on two cores, benchmarks/README.md):
 # threads of one process wait for each other at every small operation, and decoding keeps taking cores away from some. What
 # limits their number is memory: 0.7 GiB each for the libraries, and the weights.
@@ -38,6 +39,8 @@ class Resources:
     batch_clips: int
     more_encoders: int = 0  # that may come with machines that an autoscaler adds
     more_decoders: int = 0
+    most_cpus: int = 0  # what all machines have then; 0: none are to come
+    most_gpus: int = 0
 
     @property
     def most_encoders(self) -> int:
@@ -46,6 +49,13 @@ class Resources:
     @property
     def most_decoders(self) -> int:
         return self.num_decoders + self.more_decoders
+
+    def machines_for(self, num_clips: int) -> dict[str, int]:
+        """What machines should have together, by Ray's names, so that each of their workers gets some of so many clips."""
+        batches = -(-num_clips // self.batch_clips)
+        shares = {"CPU": batches / (self.most_decoders or self.most_encoders), "GPU": batches / self.most_encoders}
+        most = {"CPU": self.most_cpus, "GPU": self.most_gpus}
+        return {name: int(number * min(1.0, shares[name])) for name, number in most.items() if number}
 
     def __str__(self) -> str:
         where = f"{self.encoder_gpus:g} GPU each" if self.encoder_gpus else f"{self.encoder_threads} threads each"
@@ -76,12 +86,16 @@ def plan_cluster(machines: Sequence[Machine], options: ClusterOptions, device: D
 
 def _growing(plan: Resources, cpus: float, gpus: float, options: ClusterOptions) -> Resources:
     """Let the workers become as many on all machines that may come as the plan has on those that are there."""
-    cpu_growth = max(1.0, (options.max_cpus or 0) / cpus)
-    growth = max(1.0, (options.max_gpus or 0) / gpus) if plan.encoder_gpus else cpu_growth
+    gpu_growth = max(1.0, (options.max_gpus or 0) / gpus) if plan.encoder_gpus else 1.0
+    # Machines with GPUs bring CPUs, too: as many for each as those that are there, unless it is said.
+    cpu_growth = max(1.0, options.max_cpus / cpus) if options.max_cpus else gpu_growth
+    encoder_growth = gpu_growth if plan.encoder_gpus else cpu_growth
     return replace(
         plan,
-        more_encoders=int(plan.num_encoders * (growth - 1) + 1e-6),
+        more_encoders=int(plan.num_encoders * (encoder_growth - 1) + 1e-6),
         more_decoders=int(plan.num_decoders * (cpu_growth - 1) + 1e-6),
+        most_cpus=options.max_cpus or 0 if cpu_growth > 1 else 0,
+        most_gpus=options.max_gpus or 0 if gpu_growth > 1 else 0,
     )
 
 
