@@ -134,7 +134,8 @@ class ClusterOptions:
     """CPUs that the cluster's autoscaler may bring it to: decoders, and encoders without GPUs, grow with it; none: those that
     are there at the start. For label, encode and relabel; with it, --num-actors and --num-decoders are those at the start."""
     max_gpus: int | None = None
-    """GPUs that the cluster's autoscaler may bring it to: encoders grow with it; none: those that are there at the start."""
+    """GPUs that the cluster's autoscaler may bring it to: encoders grow with it, and without --max-cpus decoders as much; none:
+    those that are there at the start."""
     batch_clips: int | None = None
     """Clips that the model takes at once; none: 4 on CPUs, 32 on GPUs, in relabel as many as are 16 or 128 MiB."""
 

@@ -63,11 +63,12 @@ def asks_for_machines(most: Mapping[str, int]) -> Iterator[None]:
     looks = itertools.count()
 
     def look() -> None:
-        machines, groups = machines_of(ray.nodes()), placement_group_table()
+        machines = machines_of(ray.nodes())
+        states = {key: group["state"] for key, group in placement_group_table().items()}
         asks = next(looks) % LOOKS_PER_ASKING == 0
         for name, number in most.items():
             missing = min(max(0, number - int(total(machines, name))), MAX_ASKED)
-            waiting = [group for group in asked[name] if groups[group.id.hex()]["state"] == "PENDING"]
+            waiting = [group for group in asked[name] if states.get(group.id.hex(), "PENDING") == "PENDING"]
             for group in set(asked[name]) - set(waiting[:missing]):
                 remove_placement_group(group)
             more = missing - len(waiting) if asks else 0

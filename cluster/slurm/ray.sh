@@ -9,6 +9,7 @@ prepare() {
     PATH="${ALT_RAY_VENV:-$PWD/.venv}/bin:$PATH"
     export RAY_TMPDIR="${SLURM_TMPDIR:-/tmp}/ray-$SLURM_JOB_ID" # short: Ray's sockets lie below it, and may have 107 characters
     mkdir -p "$RAY_TMPDIR"
+    export OMP_WAIT_POLICY=passive # as the commands set it: workers get the environment of the Ray that starts them
     # Whoever reaches the ports needs the token; it is never on a command line, where other users of the node could read it.
     export RAY_AUTH_MODE=token
     RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
