@@ -282,6 +282,7 @@ def end_what_is_left(mark: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
 def test_after_a_kill_the_same_command_finishes_with_every_input_once(
     tmp_path: Path, model: str, how: signal.Signals
@@ -301,11 +302,7 @@ def test_after_a_kill_the_same_command_finishes_with_every_input_once(
     assert 0 < len(before) < 60
     assert record(out)["status"] == ("running" if how == signal.SIGKILL else "interrupted")
 
-    process, mark = start(folder, out, model)
-    try:
-        assert process.wait(400) == 0
-    finally:
-        end_what_is_left(mark)
+    label(options(folder, out, model))
     assert names_in(out, LABELS) == [f"slow{i:02}.mp4" for i in range(60)]
     summary = Summary(**record(out)["summary"])
     assert summary.is_balanced

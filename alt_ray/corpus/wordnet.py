@@ -176,6 +176,15 @@ def open_wordnet() -> WordNet:
                 return io.StringIO("".join(f"{i:02d}\t{name}\t0\n" for i, name in enumerate(_LEXNAMES)))
             return super().open(file)
 
+        @cached_property
+        def counts(self) -> dict[str, int]:
+            with self.open("cntlist.rev") as lines:
+                return {key: int(count) for key, _, count in map(str.split, lines)}
+
+        def lemma_count(self, lemma: Any) -> int:
+            """How often tagged texts have a lemma, of a dictionary: nltk's own searches the file each time."""
+            return self.counts.get(lemma.key(), 0)
+
         def map_wn(self, version: str = "wordnet") -> None:
             """Nothing: maps between releases serve other languages, whose data aren't here."""
 
