@@ -7,10 +7,11 @@ from dataclasses import dataclass
 class SubmitOptions:
     """Run a command as a job on a Ray cluster that you don't sit at, follow its log, and exit with its status.
 
-    COMMAND is label, encode, relabel, train, evaluate or tune; everything behind it is the command's, and is checked here before
-    anything is sent. The code that you have here runs there (0.5 MB is sent), with the files that its options name by relative
-    paths. After a failure or a stop, submit the same again: it goes on. The first ctrl-C stops the job, which keeps what is
-    finished; the second one leaves it alone.
+    alt-ray submit [options] COMMAND [its options], with COMMAND label, encode, relabel, train, evaluate or tune. Its options are
+    checked here before anything is sent. Those below may also stand behind the command, but for --address, which is the job's
+    there. The code that you have here runs on the cluster (0.5 MB is sent), with the files that options name by relative paths.
+    After a failure or a stop, submit the same again: it goes on. The first ctrl-C stops the job, which keeps what is finished;
+    the second one leaves it alone.
     """
 
     address: str | None = None

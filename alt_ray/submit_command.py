@@ -25,6 +25,7 @@ JOBS: dict[str, type[Any]] = {
     "tune": TuneOptions,
 }
 SHARED = "an absolute path that all machines of the cluster see, or an address such as s3://bucket/folder"
+FLAGS, VALUES = ("--no-wait", "--with-pocket"), ("--address", "--job-name", "--working-dir", "--stop-wait-s")
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
@@ -62,15 +63,29 @@ def submit(argv: Sequence[str], program: str) -> int:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
-    """Return the options of submit itself, the command, and what is the command's."""
-    takes_value = ("--address", "--job-name", "--working-dir", "--stop-wait-s")
-    for index, argument in enumerate(argv):
-        is_value = index > 0 and argv[index - 1] in takes_value
-        if not argument.startswith("-") and not is_value:
-            if argument not in JOBS:
-                raise UsageError(f"no job {argument!r}; a cluster can run {', '.join(JOBS)}")
-            return list(argv[:index]), argument, list(argv[index + 1 :])
-    return list(argv), None, []
+    """Return the options of submit itself, wherever they stand, the command, and what is the command's.
+
+    Behind the command, --address is the command's own: the Ray that the job joins.
+    """
+    own: list[str] = []
+    arguments: list[str] = []
+    command, rest = None, list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, _, value = argument.partition("=")
+        if name in FLAGS or (name in VALUES and not (command and name == "--address")):
+            own.append(argument)
+            if name in VALUES and not value:
+                own += [rest.pop(0)] if rest else []
+        elif command:
+            arguments.append(argument)
+        elif argument.startswith("-"):
+            own.append(argument)  # help, or wrong
+        elif argument not in JOBS:
+            raise UsageError(f"no job {argument!r}; a cluster can run {', '.join(JOBS)}")
+        else:
+            command = argument
+    return own, command, arguments
 
 
 def check(command: str, arguments: Sequence[str], folder: Path) -> dict[str, Path]:

@@ -157,6 +157,19 @@ def test_what_follows_the_command_is_the_commands() -> None:
     ]
     assert split(given) == (given[:5], "label", given[6:])
     assert split(["--no-wait"]) == (["--no-wait"], None, [])
+    behind = [
+        "label",
+        "--job-name",
+        "mine",
+        "videos",
+        "--no-wait",
+        "--address",
+        "auto",
+        "--stop-wait-s=5",
+        "--job-name",
+    ]
+    own = ["--job-name", "mine", "--no-wait", "--stop-wait-s=5", "--job-name"]
+    assert split(behind) == (own, "label", ["videos", "--address", "auto"])
 
 
 # --- what is refused at once
