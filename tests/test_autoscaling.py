@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray.util.placement_group import placement_group_table
+from ray import PlacementGroupID
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from alt_ray.config import ClusterOptions
 from alt_ray.engine import autoscaling
@@ -60,17 +61,23 @@ def test_no_machine_is_asked_for_that_no_clip_is_left_for() -> None:
 
 def test_what_is_missing_is_asked_for_until_the_block_ends(ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoscaling, "LOOK_S", 0.1)
+    monkeypatch.setattr(autoscaling, "LOOKS_PER_ASKING", 2)
     there = int(ray.cluster_resources()["CPU"])
     before = set(placement_group_table())
 
-    def waiting() -> list[dict[str, float]]:
-        groups = [group for key, group in placement_group_table().items() if key not in before]
-        return [bundle for group in groups if group["state"] == "PENDING" for bundle in group["bundles"].values()]
+    def waiting() -> list[str]:
+        """The groups that wait for a GPU."""
+        groups = {key: group for key, group in placement_group_table().items() if key not in before}
+        pending = {key: group for key, group in groups.items() if group["state"] == "PENDING"}
+        return [key for key, group in pending.items() if {"GPU": 1.0} in group["bundles"].values()]
 
     with asks_for_machines({"CPU": there + 3, "GPU": 2}):
         # As many as there are CPUs may find a place, and are given back; the GPUs can only be waited for.
-        wait_until(lambda: waiting().count({"GPU": 1.0}) == 2)
+        wait_until(lambda: len(waiting()) == 2)
         assert ray.get(ray.remote(num_cpus=there)(lambda: 42).remote(), timeout=60) == 42
+        first = waiting()[0]  # has found a place, and its machine was lost again
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(first)))
+        wait_until(lambda: first not in waiting() and len(waiting()) == 2)
     assert waiting() == []
 
 
