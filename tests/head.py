@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,7 @@ class Head:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hears_ctrl_c,
         )
 
     def submit(self, *arguments: str, cwd: Path = ROOT) -> tuple[int, str, str]:
@@ -104,6 +106,11 @@ def running_head() -> Iterator[Head]:
             process.kill()
         end_what_is_left(mark)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hears_ctrl_c() -> None:
+    """What a shell runs in the background ignores ctrl-C, and so do its children: these tests, too, and what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _free_ports(number: int) -> list[int]:

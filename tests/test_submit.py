@@ -289,29 +289,39 @@ def test_rays_record_has_the_exit_status_of_the_job_where_its_command_does_not(h
 
 
 @pytest.mark.slow
-def test_every_job_runs_by_alt_ray_submit_with_the_code_from_here(head: Head, videos: Path, tmp_path: Path) -> None:
-    """And with the files that options name, from another folder than the package's."""
+def test_every_job_runs_by_both_ways(head: Head, videos: Path, tmp_path: Path) -> None:
+    """By `alt-ray submit` from another folder than the package's, with the files that options name."""
+    here = checkout(tmp_path / "checkout")
     (tmp_path / "few.txt").write_text("walking\nrunning\n")
     (tmp_path / "settings.yaml").write_text("labels: few.txt\n")
     features, run = str(tmp_path / "features"), str(tmp_path / "run")
     quickly = ["--epochs", "1", "--blocks", "1", "--width", "64", "--batch", "8"]
-    jobs = {
+    for command, arguments in {
         "encode": [str(videos), "--out", features, "--frames", "4"],
-        "relabel": [features, "--out", str(tmp_path / "labels"), "--config", "settings.yaml"],
+        "relabel": [features, "--out", str(tmp_path / "by-ray"), "--labels", "walking,running"],
         "train": [features, "--out", run, *quickly],
-        "evaluate": [features, "--adapter", f"{run}/best", "--out", str(tmp_path / "tested"), "--json"],
+        "evaluate": [features, "--adapter", f"{run}/best", "--out", str(tmp_path / "tested-by-ray")],
         "tune": [features, "--out", str(tmp_path / "search"), *quickly, "--trials", "1", "--final-seeds", "1"],
-    }
-    for command, arguments in jobs.items():
+    }.items():
+        script = ["python", f"jobs/{command}.py", *arguments, "--tracking-uri", "none"]
+        done = head.ray("job", "submit", "--working-dir", ".", "--", *script, cwd=here)
+        log = without_ray(head.client.get_job_logs(job_id_of(done.stdout + done.stderr)))
+        assert done.returncode == 0, log
+        assert_reads_well(log)
+    for command, arguments in {
+        "relabel": [features, "--out", str(tmp_path / "labels"), "--config", "settings.yaml"],
+        "train": [features, "--out", f"{run}-again", *quickly],
+        "evaluate": [features, "--adapter", f"{run}/best", "--out", str(tmp_path / "tested"), "--json"],
+    }.items():
         status, out, said = head.submit(command, *arguments, "--tracking-uri", "none", cwd=tmp_path)
         assert status == 0, said
-        first, *log = said.splitlines()
+        first, *lines = said.splitlines()
         assert re.match(rf"alt-ray-{command}-\w{{8}}: sent to {head.address} with its code", first)
-        assert_reads_well("\n".join(log))
+        assert_reads_well("\n".join(lines))
         if command == "evaluate":
             assert "tests" in json.loads(out.splitlines()[-1])
-        if command == "encode":
-            assert re.match(r"first result [\d.]+ s after submission: [\d.]+ sending 0\.\d+ MB, ", log[-1])
+        if command == "relabel":
+            assert re.match(r"first result [\d.]+ s after submission: [\d.]+ sending 0\.\d+ MB, ", lines[-1])
             assert head.newest_package() < 3_000_000  # as it lies there, not packed
     assert {row["label"] for row in pq.read_table(tmp_path / "labels" / "labels").to_pylist()} <= {"walking", "running"}
     assert (tmp_path / "search" / "metrics.json").exists()
