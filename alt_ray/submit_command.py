@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ JOBS: dict[str, type[Any]] = {
     "tune": TuneOptions,
 }
 SHARED = "an absolute path that all machines of the cluster see, or an address such as s3://bucket/folder"
-FLAGS, VALUES = ("--no-wait", "--with-pocket"), ("--address", "--job-name", "--working-dir", "--stop-wait-s")
+_OWN = {f"--{field.name.replace('_', '-')}": field.type is bool for field in fields(SubmitOptions)}  # whether a flag
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
@@ -72,11 +73,10 @@ def split(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
     command, rest = None, list(argv)
     while rest:
         argument = rest.pop(0)
-        name, _, value = argument.partition("=")
-        if name in FLAGS or (name in VALUES and not (command and name == "--address")):
-            own.append(argument)
-            if name in VALUES and not value:
-                own += [rest.pop(0)] if rest else []
+        name, equals, _ = argument.partition("=")
+        if name in _OWN and not (command and name == "--address"):
+            has_value_behind = not equals and not _OWN[name] and rest
+            own += [argument, rest.pop(0)] if has_value_behind else [argument]
         elif command:
             arguments.append(argument)
         elif argument.startswith("-"):

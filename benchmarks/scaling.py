@@ -57,7 +57,7 @@ def measure(num_clips: int, workers: int) -> tuple[float, float]:
             stages = through_encoders(decoded_clips(clips, decode, plan), Encode, (), num_clips, plan)
             begun_s = time.monotonic()
             ends, done = [], 0
-            for table in results_of(stages, plan, num_clips):
+            for table in results_of(stages):
                 done += table.num_rows
                 ends.append((time.monotonic(), done))
     finally:

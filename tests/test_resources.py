@@ -142,6 +142,12 @@ def test_every_worker_finds_a_place_however_the_others_stand(cpus: tuple[float, 
                 assert sum(slots(own, second_cpus) for own in left) >= second, standing
 
 
+@pytest.mark.parametrize("cpus", [(1,), (2,), (1, 1)])
+def test_a_second_job_on_few_cores_finds_no_place_and_so_says_that_it_waits(cpus: tuple[float, ...]) -> None:
+    plan = plan_cluster(machines(*cpus), ClusterOptions())
+    assert sum(cpus) - total_cpus(plan) < plan.encoder_cpus
+
+
 def test_an_encoder_beside_a_gpu_finds_a_place_wherever_decoders_stand() -> None:
     """They may take every CPU of its machine first."""
     plan = plan_cluster([*machines(4, gpus=1), *machines(4)], ClusterOptions())

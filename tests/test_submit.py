@@ -166,9 +166,10 @@ def test_what_follows_the_command_is_the_commands() -> None:
         "--address",
         "auto",
         "--stop-wait-s=5",
+        "--working-dir=",
         "--job-name",
     ]
-    own = ["--job-name", "mine", "--no-wait", "--stop-wait-s=5", "--job-name"]
+    own = ["--job-name", "mine", "--no-wait", "--stop-wait-s=5", "--working-dir=", "--job-name"]
     assert split(behind) == (own, "label", ["videos", "--address", "auto"])
 
 
@@ -308,10 +309,13 @@ def test_every_job_runs_by_both_ways(head: Head, videos: Path, tmp_path: Path) -
         log = without_ray(head.client.get_job_logs(job_id_of(done.stdout + done.stderr)))
         assert done.returncode == 0, log
         assert_reads_well(log)
+    again = str(tmp_path / "features-again")
     for command, arguments in {
-        "relabel": [features, "--out", str(tmp_path / "labels"), "--config", "settings.yaml"],
-        "train": [features, "--out", f"{run}-again", *quickly],
-        "evaluate": [features, "--adapter", f"{run}/best", "--out", str(tmp_path / "tested"), "--json"],
+        "encode": [str(videos), "--out", again, "--frames", "4"],
+        "relabel": [again, "--out", str(tmp_path / "labels"), "--config", "settings.yaml"],
+        "train": [again, "--out", f"{run}-again", *quickly],
+        "evaluate": [again, "--adapter", f"{run}-again/best", "--out", str(tmp_path / "tested"), "--json"],
+        "tune": [again, "--out", str(tmp_path / "search-again"), *quickly, "--trials", "1", "--final-seeds", "1"],
     }.items():
         status, out, said = head.submit(command, *arguments, "--tracking-uri", "none", cwd=tmp_path)
         assert status == 0, said
@@ -320,11 +324,11 @@ def test_every_job_runs_by_both_ways(head: Head, videos: Path, tmp_path: Path) -
         assert_reads_well("\n".join(lines))
         if command == "evaluate":
             assert "tests" in json.loads(out.splitlines()[-1])
-        if command == "relabel":
+        if command == "encode":
             assert re.match(r"first result [\d.]+ s after submission: [\d.]+ sending 0\.\d+ MB, ", lines[-1])
             assert head.newest_package() < 3_000_000  # as it lies there, not packed
     assert {row["label"] for row in pq.read_table(tmp_path / "labels" / "labels").to_pylist()} <= {"walking", "running"}
-    assert (tmp_path / "search" / "metrics.json").exists()
+    assert all((tmp_path / name / "metrics.json").exists() for name in ("search", "search-again"))
     submitted = [job.submission_id for job in head.client.list_jobs() if job.submission_id]
     assert len(submitted) == len(set(submitted))
 

@@ -99,8 +99,7 @@ def encode(
         def stream(clips: pa.Table) -> Iterator[pa.Table]:
             # Sources are often sorted by label, and training mixes the clips of a few parts at a time: parts must be mixed.
             mixed = take(clips, np.random.default_rng(0).permutation(clips.num_rows))
-            dataset = encode_dataset(mixed, decode, request, prepared, record, folder.uri, plan)
-            return results_of(dataset, plan, clips.num_rows)
+            return results_of(encode_dataset(mixed, decode, request, prepared, record, folder.uri, plan))
 
         publishers: list[PartPublisher] = []
 
@@ -119,6 +118,7 @@ def encode(
             made_of={},
             settings=asdict(record),
             stream=stream,
+            machines_for=plan.machines_for,
             startup=startup,
             writer=publisher,
             notes=_notes(prepared),

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import ray.exceptions
 
 from alt_ray.config import InputOptions, OutputOptions, TrackingOptions
+from alt_ray.engine.autoscaling import asks_for_machines
 from alt_ray.engine.cluster import versions
 from alt_ray.engine.progress import Progress
 from alt_ray.engine.sinks import RUN_FILE, OutputFolder, Published, refuse_other_settings
@@ -81,7 +82,8 @@ def digest_of_ids(ids: pa.ChunkedArray) -> str:
 class ClipJob:
     """One run, once its settings are known and its cluster is up. `run` may be called once, under the folder's lock.
 
-    `stream` gives the results of some inputs as they come, `writer` what publishes them. `settings` is what results depend on:
+    `stream` gives the results of some inputs as they come, `machines_for` what machines so many of them deserve (an autoscaler is
+    asked for it meanwhile), `writer` what publishes results. `settings` is what results depend on:
     a folder holds those of one. `record` is what run.json says beside what every job says. `made_of` is the lineage: of what
     (features, checkpoint), its uri and digest, and the tracked run that made it. `startup` is what passed until here.
     """
@@ -96,6 +98,7 @@ class ClipJob:
     tracking: TrackingOptions
     made_of: dict[str, tuple[str, str, dict[str, Any] | None]]
     stream: Callable[[pa.Table], Iterator[pa.Table]]
+    machines_for: Callable[[int], Mapping[str, int]]
     writer: Callable[[], Writer]
     startup: Startup = field(default_factory=Startup)
     notes: list[str] = field(default_factory=list)
@@ -170,6 +173,7 @@ class ClipJob:
     def _pass(self, clips: pa.Table, summary: Summary) -> None:
         with (
             self.writer() as writer,
+            asks_for_machines(self.machines_for(clips.num_rows)),
             Progress(self.command, clips.num_rows, quiet=self.output_options.quiet) as progress,
         ):
             try:

@@ -91,7 +91,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION, star
         )
 
         def stream(clips: pa.Table) -> Iterator[pa.Table]:
-            return results_of(label_dataset(clips, decode, request, prepared, plan), plan, clips.num_rows)
+            return results_of(label_dataset(clips, decode, request, prepared, plan))
 
         settings = {**prepared.identity, "views": decode.spec.test_views}
         if decode.spec.num_crops > 1:
@@ -107,6 +107,7 @@ def label(options: LabelOptions, *, decode_function: str = DECODE_FUNCTION, star
             made_of=made_of_adapter(options.adapter, prepared),
             settings=settings,
             stream=stream,
+            machines_for=plan.machines_for,
             startup=startup,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),
             notes=notes_of(settings, has_adapter=options.adapter is not None),

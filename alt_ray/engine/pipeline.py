@@ -2,7 +2,7 @@
 
     clips --> shards --> decoders (many processes) --> frames --> encoders (few, with the GPUs) --> results, in any order
 
-While results come, the cluster's autoscaler is asked for the machines that the job may have.
+Knows nothing of what results are, nor of how they are published.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from alt_ray.engine.autoscaling import asks_for_machines
 from alt_ray.engine.resources import Resources
 from alt_ray.engine.stages import DecodeClips, DecodeSettings
 
@@ -59,10 +58,9 @@ def pool(size: int, most: int, num_tasks: int) -> ray.data.ActorPoolStrategy:
     return ray.data.ActorPoolStrategy(min_size=size, max_size=most, max_tasks_in_flight_per_actor=2)
 
 
-def results_of(dataset: ray.data.Dataset, plan: Resources, num_clips: int) -> Iterator[pa.Table]:
-    """Run the pipeline over so many clips, and yield its blocks as they come, in any order."""
-    with asks_for_machines(plan.machines_for(num_clips)):
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+def results_of(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
+    """Run the pipeline, and yield its blocks as they come, in any order."""
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
 
 
 def _shards(clips: pa.Table, plan: Resources) -> list[pa.Table]:

@@ -90,7 +90,7 @@ def relabel(options: RelabelOptions, *, startup: Startup | None = None) -> Summa
         startup.end("embedding the texts")
 
         def stream(remaining: pa.Table) -> Iterator[pa.Table]:
-            return results_of(relabel_dataset(store, remaining, request, prepared, plan), plan, remaining.num_rows)
+            return results_of(relabel_dataset(store, remaining, request, prepared, plan))
 
         settings = {**prepared.identity, "views": store.record.sampling["views"]}
         return ClipJob(
@@ -107,6 +107,7 @@ def relabel(options: RelabelOptions, *, startup: Startup | None = None) -> Summa
             },
             settings=settings,
             stream=stream,
+            machines_for=plan.machines_for,
             startup=startup,
             writer=lambda: ResultWriter(folder, label_schema(prepared.dim)),
             notes=notes_of(settings, has_adapter=adapter is not None),

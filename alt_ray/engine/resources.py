@@ -15,7 +15,7 @@ from alt_ray.errors import UsageError
 
 # Shares of a core on a CPU-only cluster: a decoder's own process waits for its child, and the encoder is the usual limit. What
 # is left over lets Ray place them unevenly: with 0.3 and 0.6, two decoders on a machine with one core left an encoder no place.
-DECODER_SHARE, ENCODER_SHARE = 0.2, 0.5
+DECODER_SHARE, ENCODER_SHARE = 0.3, 0.5
 # Encoders with one thread each beat one encoder with all of them (7.5 against 5.5 videos/s on two cores, benchmarks/README.md):
 # threads of one process wait for each other at every small operation, and decoding keeps taking cores away from some. What
 # limits their number is memory: 0.7 GiB each for the libraries, and the weights.
